@@ -1,0 +1,60 @@
+/**
+ * Long work in slices of a few milliseconds, between which the event loop runs.
+ */
+import { throwIfAborted } from './errors.ts'
+
+/** Time that work may hold the thread. */
+const sliceMs = 4
+
+/** Turns of the event loop for work that somebody waits for: they keep the process alive and come as soon as possible. */
+function nextTurn(): Promise<void> {
+  if (typeof setImmediate === 'function') return new Promise((resolve) => setImmediate(resolve))
+  return new Promise((resolve) => {
+    const { port1, port2 } = new MessageChannel()
+    port1.onmessage = () => {
+      port1.close()
+      resolve()
+    }
+    port2.postMessage(null)
+  })
+}
+
+/**
+ * Turns for work that nobody waits for. A timer rather than an immediate: it leaves the thread idle for a moment, and one that is
+ * unreferenced still wakes a loop that waits for something else, but doesn't keep the process alive.
+ */
+function nextBackgroundTurn(): Promise<void> {
+  return new Promise((resolve) => {
+    const timer: unknown = setTimeout(resolve, 1)
+    if (typeof timer === 'object' && timer !== null && 'unref' in timer) (timer as { unref(): void }).unref()
+  })
+}
+
+/** The clock of one piece of long work. */
+export class Slice {
+  readonly #signal: AbortSignal | undefined
+  readonly #turn: () => Promise<void>
+  #end = performance.now() + sliceMs
+
+  /** @param options `background`: nobody waits for the work, so it yields more and doesn't keep the process alive */
+  constructor(options: { signal?: AbortSignal | undefined; background?: boolean } = {}) {
+    this.#signal = options.signal
+    this.#turn = options.background === true ? nextBackgroundTurn : nextTurn
+  }
+
+  /** Whether the work has held the thread for long enough and should call {@link next}. */
+  get isOver(): boolean {
+    return performance.now() >= this.#end
+  }
+
+  /**
+   * Gives the event loop back and begins another slice.
+   * @throws IsovecError `ABORTED` if the signal has fired
+   */
+  async next(): Promise<void> {
+    throwIfAborted(this.#signal)
+    await this.#turn()
+    throwIfAborted(this.#signal)
+    this.#end = performance.now() + sliceMs
+  }
+}

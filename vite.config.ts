@@ -1,0 +1,43 @@
+import { fileURLToPath } from 'node:url'
+import { defineConfig } from 'vitest/config'
+import { buildKernel } from './scripts/build-kernel.js'
+
+const at = (path: string): string => fileURLToPath(new URL(path, import.meta.url))
+
+export default defineConfig({
+  plugins: [
+    {
+      // Whatever is built or tested is built or tested with the kernel of the present sources.
+      name: 'isovec-kernel',
+      async buildStart() {
+        await buildKernel()
+      },
+    },
+  ],
+  build: {
+    target: 'es2022',
+    minify: false,
+    lib: {
+      entry: {
+        index: at('src/index.ts'),
+        memory: at('src/directory/memory.ts'),
+        node: at('src/directory/node.ts'),
+        'platform-node': at('src/platform-node.ts'),
+        'platform-default': at('src/platform-default.ts'),
+      },
+      formats: ['es'],
+    },
+    rolldownOptions: {
+      // The conditions of package.json pick the platform in the user's bundler or runtime.
+      external: ['#platform', /^node:/],
+      output: { chunkFileNames: 'chunks/[name].js' },
+    },
+  },
+  test: {
+    alias: { '#platform': at('src/platform-node.ts') },
+    include: ['test/**/*.test.ts'],
+    globalSetup: ['test/kernel/setup.ts'],
+    testTimeout: 60_000,
+    hookTimeout: 60_000,
+  },
+})
