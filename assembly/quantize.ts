@@ -1,0 +1,201 @@
+/**
+ * Scalar quantisation to 7 bits: x is about origin + delta * (c - 64), c in 0..127, with one delta for all and an origin
+ * per dimension. Under cosine the rows are brought to length 1 first. Questions become i8 weights on a grid of their own.
+ */
+import {
+  CODE_PAIR,
+  CODE_PAIR_REDUCED,
+  CODES,
+  dotF64,
+  residueOf,
+  VECTOR_COSINE,
+  VECTOR_EUCLIDEAN,
+  VECTOR_REDUCED,
+  vectorKind,
+} from './distance'
+import {
+  CODE_MAX,
+  CODE_ZERO,
+  COSINE,
+  codesOf,
+  DOT,
+  EUCLIDEAN,
+  Image,
+  normOf,
+  Query,
+  Scratch,
+  squaresOf,
+  termOf,
+  vectorOf,
+} from './memory'
+
+/** Lengths that f32 distances can be trusted with lie within [1 / NORM_LIMIT, NORM_LIMIT]. */
+const NORM_LIMIT: f64 = 1152921504606846976
+
+/** Lengths of rows `from` up to `to`, NaN where too small or too large for f32 distances. */
+export function measureNorms(image: Image, from: u32, to: u32): void {
+  for (let row = from; row < to; row++) {
+    const vector = vectorOf(image, row)
+    const norm = Math.sqrt(dotF64(image.dimension, vector, vector))
+    const tame = norm >= 1 / NORM_LIMIT && norm <= NORM_LIMIT
+    store<u32>(normOf(image, row), tame ? reinterpret<u32>(<f32>norm) : 0x7fc00000)
+  }
+}
+
+/** What a row is multiplied with before it is quantised. */
+@inline
+export function rowScale(image: Image, vector: usize): f64 {
+  if (image.metric != COSINE) return 1
+  const norm = Math.sqrt(dotF64(image.dimension, vector, vector))
+  return norm == 0 ? 0 : 1 / norm
+}
+
+/** Quantises rows `from` up to `to`. */
+export function encodeRows(image: Image, from: u32, to: u32): void {
+  const dimension = image.dimension
+  const step = 1 / image.delta
+  for (let row = from; row < to; row++) {
+    const vector = vectorOf(image, row)
+    const codes = codesOf(image, row)
+    const scale = rowScale(image, vector)
+    for (let i: u32 = 0; i < dimension; i++) {
+      const value = <f64>load<f32>(vector + (<usize>i << 2)) * scale
+      const origin = <f64>load<f32>(image.origin + (<usize>i << 2))
+      const code = Math.floor((value - origin) * step + 64.5)
+      store<u8>(codes + i, <u8>(<i32>max<f64>(0, min<f64>(127, code))))
+    }
+    memory.fill(codes + dimension, 0, image.codeStride - dimension)
+    storeTerms(image, row)
+  }
+}
+
+function storeTerms(image: Image, row: u32): void {
+  const codes = codesOf(image, row)
+  store<u32>(termOf(image, row), centredSquares(image.dimension, codes))
+  store<u32>(squaresOf(image, row), plainSquares(image.dimension, codes))
+}
+
+function centredSquares(dimension: u32, codes: usize): u32 {
+  let sum: u32 = 0
+  for (let i: u32 = 0; i < dimension; i++) {
+    const code = <i32>load<u8>(codes + i) - CODE_ZERO
+    sum += code * code
+  }
+  return sum
+}
+
+function plainSquares(dimension: u32, codes: usize): u32 {
+  let sum: u32 = 0
+  for (let i: u32 = 0; i < dimension; i++) {
+    const code = <u32>load<u8>(codes + i)
+    sum += code * code
+  }
+  return sum
+}
+
+/** The first row from `from` up to `to` whose codes or sums are not what {@link encodeRows} can have written, else `to`. */
+export function checkCodes(image: Image, from: u32, to: u32): u32 {
+  for (let row = from; row < to; row++) {
+    const codes = codesOf(image, row)
+    let bits: u8 = 0
+    for (let i: u32 = 0; i < image.dimension; i++) bits |= load<u8>(codes + i)
+    if (bits > <u8>CODE_MAX) return row
+    for (let i = image.dimension; i < image.codeStride; i++) if (load<u8>(codes + i) != 0) return row
+    if (load<u32>(termOf(image, row)) != centredSquares(image.dimension, codes)) return row
+    if (load<u32>(squaresOf(image, row)) != plainSquares(image.dimension, codes)) return row
+  }
+  return to
+}
+
+/** Makes the vector at `scratch.raw` the question; `metric` need not be the image's, but codes serve only that. */
+export function prepareQuery(image: Image, scratch: Scratch, metric: u32): void {
+  const query = scratch.query
+  const dimension = image.dimension
+  const padded = ((dimension << 2) + 15) & ~15
+  memory.fill(scratch.raw + (<usize>dimension << 2), 0, padded - (dimension << 2))
+  query.metric = metric
+  query.raw = scratch.raw
+  query.vector = scratch.raw
+  query.weights = scratch.weights
+  query.inverse = 1
+  query.norm = Math.sqrt(dotF64(dimension, scratch.raw, scratch.raw))
+  if (metric == COSINE) {
+    const scale = query.norm == 0 ? 0 : 1 / query.norm
+    query.vector = scratch.vector
+    for (let at: usize = 0; at < padded; at += 4) {
+      store<f32>(scratch.vector + at, <f32>(<f64>load<f32>(scratch.raw + at) * scale))
+    }
+  }
+  query.kind = vectorKind(metric)
+  if (image.codes != 0 && metric == image.metric) prepareWeights(image, query)
+}
+
+/**
+ * Quantises the question. With w the weights, s their step and W their sum, q . x is about q . origin + delta * s * (w . c - 64 W),
+ * and |q - x|^2 about |p|^2 + delta^2 * term - 2 delta * s * (w . c - 64 W) where w stands for p = q - origin.
+ */
+function prepareWeights(image: Image, query: Query): void {
+  const dimension = image.dimension
+  const centred = query.metric == EUCLIDEAN
+  let largest: f64 = 0
+  let constant: f64 = 0
+  for (let i: u32 = 0; i < dimension; i++) {
+    const value = <f64>load<f32>(query.vector + (<usize>i << 2))
+    const origin = <f64>load<f32>(image.origin + (<usize>i << 2))
+    const part = centred ? value - origin : value
+    constant += centred ? part * part : -value * origin
+    largest = max<f64>(largest, Math.abs(part))
+  }
+  const step = largest / 127
+  const inverse = largest == 0 ? 0 : 127 / largest
+  let sum = 0
+  for (let i: u32 = 0; i < dimension; i++) {
+    const value = <f64>load<f32>(query.vector + (<usize>i << 2))
+    const part = centred ? value - <f64>load<f32>(image.origin + (<usize>i << 2)) : value
+    const weight = <i32>Math.floor(part * inverse + 0.5)
+    store<i8>(query.weights + i, <i8>weight)
+    sum += weight
+  }
+  memory.fill(query.weights + dimension, 0, ((dimension + 15) & ~15) - dimension)
+  query.kind = CODES
+  query.offset = CODE_ZERO * sum
+  setCoefficients(image, query, constant, step, centred)
+}
+
+/** Sets the formula, in units of delta where squares of it leave the range of f32. */
+function setCoefficients(image: Image, query: Query, constant: f64, step: f64, centred: bool): void {
+  const square = image.delta * image.delta
+  const unit = square >= 1 / NORM_LIMIT && square <= NORM_LIMIT ? 1 : centred ? square : image.delta
+  query.base = <f32>(constant / unit)
+  query.alpha = centred ? <f32>(square / unit) : 0
+  query.beta = <f32>(((centred ? -2 : -1) * image.delta * step) / unit)
+}
+
+/** Makes a row the point that distances are measured from, for building the graph. */
+export function prepareRow(image: Image, query: Query, row: u32): void {
+  const vector = vectorOf(image, row)
+  const reduced = image.metric == DOT
+  query.metric = image.metric
+  query.raw = vector
+  query.vector = vector
+  if (image.codes != 0) {
+    query.kind = reduced ? CODE_PAIR_REDUCED : CODE_PAIR
+    query.weights = codesOf(image, row)
+    query.squares = load<u32>(squaresOf(image, row))
+    if (reduced) query.alpha = <f32>(1 / (image.delta * image.delta))
+  } else {
+    query.kind = image.metric == COSINE ? VECTOR_COSINE : reduced ? VECTOR_REDUCED : VECTOR_EUCLIDEAN
+    query.inverse = image.metric == COSINE ? 1 / load<f32>(normOf(image, row)) : 1
+  }
+  if (reduced) query.residue = residueOf(image, row)
+}
+
+/** Largest length among all rows, for the reduction of the dot product. */
+export function largestNorm(image: Image): f64 {
+  let largest: f32 = 0
+  for (let row: u32 = 0; row < image.rows; row++) {
+    const norm = load<f32>(normOf(image, row))
+    if (norm > largest) largest = norm
+  }
+  return <f64>largest
+}

@@ -1,0 +1,2 @@
+/** See build-kernel.js. */
+export function buildKernel(options?: { force?: boolean }): Promise<boolean>
