@@ -1,0 +1,535 @@
+/**
+ * Work behind the writes: sealed memtables become segments, segments get graphs, small segments become large ones.
+ *
+ * Flushes run one after the other, and so do builds and compactions; the two kinds run side by side and meet only at commits.
+ */
+import { IsovecError, throwIfAborted } from './errors.ts'
+import { codeStride, vectorStride } from './kernel/index.ts'
+import { Slice } from './slice.ts'
+import type { MergeSource } from './snapshot.ts'
+import type { CollectionState, SealedMemtable } from './state.ts'
+import type { CollectionBody, HnswOptions, SegmentState } from './storage/collection-manifest.ts'
+import { fileName } from './storage/file-names.ts'
+import { loadGraph, writeGraph } from './storage/graph-file.ts'
+import type { Memtable } from './storage/memtable.ts'
+import type { Segment } from './storage/segment.ts'
+import { type RowRun, segmentDataSizeMax, writeSegment } from './storage/segment-writer.ts'
+import { memtableRowsFor } from './writer.ts'
+
+/** Rows from which on a segment gets a graph: below, a scan is as quick as a walk. */
+export const graphRowsMin = 1024
+/** Segments of one size class that are merged into one of the next; classes grow by this factor too. */
+const fanIn = 4
+/** A segment this many times the size of a memtable gets its graph even while writes go on: it won't be merged again soon. */
+const settledFactor = 16
+/** Smaller ones get theirs when nothing was flushed for this long. */
+const quietMs = 300
+/** Memory that one segment's image may take: an instance holds 4 GiB, and merging needs room beside it. */
+const imageBytesMax = 1.5 * 1024 ** 3
+/** The seed of every graph's levels: the same rows give the same graph. */
+const graphSeed = 0x69736f76
+/** Share of dead rows from which on a segment is rewritten by itself. */
+const deadRatioMax = 0.5
+
+/** Progress of long work: `done` of `total` rows in the named part of it. */
+export type Progress = { readonly phase: string; readonly done: number; readonly total: number }
+/** Options of long work. */
+export type WorkOptions = {
+  readonly signal?: AbortSignal | undefined
+  readonly onProgress?: ((progress: Progress) => void) | undefined
+}
+
+/** What a compaction did. */
+export type CompactionResult = {
+  readonly docsBefore: number
+  readonly docsAfter: number
+  readonly segmentsMerged: number
+  readonly indexRebuilt: boolean
+  readonly bytesBefore: number
+  readonly bytesAfter: number
+  readonly elapsedMs: number
+}
+
+/** How one piece of work runs: for somebody who waits, or in the background. */
+type Run = WorkOptions & { readonly background: boolean }
+
+/** Maintenance of one collection. */
+export class Maintenance {
+  /** The last failure of work that nobody waited for. */
+  lastBackgroundError: IsovecError | undefined
+  readonly #state: CollectionState
+  readonly #report: (error: IsovecError) => void
+  #flushing: Promise<void> | undefined
+  #jobs: Promise<unknown> = Promise.resolve()
+  #background: AbortController | undefined
+  #timer: unknown
+  #lastFlush = Number.NEGATIVE_INFINITY
+  #isClosed = false
+
+  /** @param report is told failures of background work */
+  constructor(state: CollectionState, report: (error: IsovecError) => void) {
+    this.#state = state
+    this.#report = report
+  }
+
+  /** Flushes every sealed memtable; joins a flush that runs. */
+  flush(): Promise<void> {
+    this.#flushing ??= this.#flushSealed().finally(() => {
+      this.#flushing = undefined
+      this.#lastFlush = performance.now()
+      this.schedule()
+    })
+    return this.#flushing
+  }
+
+  async #flushSealed(): Promise<void> {
+    try {
+      while (this.#state.sealed.length > 0) await this.#flushOne(this.#state.sealed[0]!)
+    } catch (error) {
+      this.#noteFailure(error)
+      throw error
+    }
+  }
+
+  async #flushOne(sealed: SealedMemtable): Promise<void> {
+    const state = this.#state
+    state.assertWritable()
+    const rows = rowsVisibleAt(sealed.memtable, sealed.lastSequence)
+    const runs: RowRun[] = [{ source: sealed.memtable, rows }]
+    const outputs = rows.length === 0 ? [] : [await this.#write(runs, new Slice())]
+    try {
+      await state.commit(
+        (body) => {
+          mapTombstones(runs, outputs)
+          return {
+            ...body,
+            lastSequence: sealed.lastSequence,
+            firstWal: sealed.nextWal,
+            segments: [...body.segments, ...outputs.map(stateOf)],
+          }
+        },
+        () => {
+          mapTombstones(runs, outputs)
+          state.segments = [...state.segments, ...outputs]
+          state.sealed = state.sealed.filter((other) => other !== sealed)
+          sealed.memtable.release()
+        },
+      )
+    } catch (error) {
+      await this.#discard(outputs)
+      throw error
+    }
+  }
+
+  /**
+   * Merges all segments into as few as memory allows, each with its graph, and drops dead rows for good. Searches go on on the old
+   * segments; an abort leaves everything as it was.
+   */
+  compact(options: WorkOptions): Promise<CompactionResult> {
+    return this.#job({ ...options, background: false }, async (run) => {
+      const started = performance.now()
+      const { segments } = this.#state
+      const before = { docs: liveRows(segments), bytes: fileBytes(segments) }
+      const isNeeded =
+        segments.length > 1 ||
+        segments.some(
+          (segment) =>
+            segment.tombstones.count > 0 || (segment.graphFile !== undefined && !this.#isGraphCurrent(segment)),
+        )
+      const hasGraphs =
+        this.#state.options.index === 'auto' || segments.some(({ graphFile }) => graphFile !== undefined)
+      const outputs = isNeeded ? await this.#merge(segments, hasGraphs, run) : []
+      const after = this.#state.segments
+      return {
+        docsBefore: before.docs,
+        docsAfter: liveRows(after),
+        segmentsMerged: isNeeded ? segments.length : 0,
+        indexRebuilt: outputs.some((segment) => segment.graphFile !== undefined),
+        bytesBefore: before.bytes,
+        bytesAfter: fileBytes(after),
+        elapsedMs: performance.now() - started,
+      }
+    })
+  }
+
+  /** Builds the graphs that are missing or were built with other parameters; the parameters stay, also through compaction. */
+  buildIndex(hnsw: HnswOptions, options: WorkOptions): Promise<void> {
+    return this.#job({ ...options, background: false }, async (run) => {
+      const state = this.#state
+      const isSame =
+        hnsw.M === state.options.hnsw.M &&
+        hnsw.efConstruction === state.options.hnsw.efConstruction &&
+        !state.body.isIndexDropped
+      if (!isSame) {
+        await state.commit(
+          (body) => ({ ...body, isIndexDropped: false, options: { ...body.options, hnsw } }),
+          () => {},
+        )
+      }
+      for (const segment of state.segments) {
+        if (!this.#wantsGraph(segment.rowCount) || this.#isGraphCurrent(segment)) continue
+        await this.#buildGraph(segment, run)
+      }
+    })
+  }
+
+  /** Drops all graphs; none is built again until {@link buildIndex}. */
+  dropIndex(): Promise<void> {
+    return this.#job({ background: false }, async () => {
+      const state = this.#state
+      await state.commit(
+        (body) => ({
+          ...body,
+          isIndexDropped: true,
+          segments: body.segments.map(({ graph: _, ...segment }) => segment),
+        }),
+        () => {
+          for (const segment of state.segments) {
+            segment.graphFile = undefined
+            if (segment.isImageLoaded) segment.image.dropGraph()
+          }
+        },
+      )
+    })
+  }
+
+  /** Whether every segment that is large enough for a graph has one. */
+  get hasIndex(): boolean {
+    const { segments, body } = this.#state
+    if (body.isIndexDropped) return false
+    return segments.every((segment) => segment.rowCount < graphRowsMin || segment.graphFile !== undefined)
+  }
+
+  /** Does what is due of automatic work, now or when writes have paused. */
+  schedule(): void {
+    if (this.#isClosed || this.#background !== undefined || this.#state.poison !== undefined) return
+    const step = this.#nextStep()
+    if (step === undefined) return
+    if (typeof step === 'number') {
+      this.#wakeIn(step)
+      return
+    }
+    const controller = new AbortController()
+    this.#background = controller
+    const work = this.#job({ background: true, signal: controller.signal }, async (run) => {
+      // What was due when this was queued may be done by now.
+      const due = this.#nextStep()
+      if (typeof due === 'function') await due(run)
+    })
+    work
+      .then(
+        () => true,
+        (error: unknown) => this.#noteFailure(error),
+      )
+      .then((isDone) => {
+        if (this.#background === controller) this.#background = undefined
+        if (isDone) this.schedule()
+      })
+  }
+
+  /** Ends background work and waits for what is under way. */
+  async close(): Promise<void> {
+    this.#isClosed = true
+    if (this.#timer !== undefined) clearTimeout(this.#timer as Parameters<typeof clearTimeout>[0])
+    this.#background?.abort()
+    // Whoever asked for this work is told of its failure.
+    await Promise.allSettled([this.#flushing, this.#jobs])
+  }
+
+  /** Whether to go on: work that was aborted makes way, a full disk or damage waits for the next flush. */
+  #noteFailure(error: unknown): boolean {
+    if (error instanceof IsovecError && error.code === 'ABORTED') return true
+    const failure =
+      error instanceof IsovecError ? error : new IsovecError('IO', 'background work failed', { cause: error })
+    this.lastBackgroundError = failure
+    this.#report(failure)
+    return false
+  }
+
+  /** What automatic work is due: something to do now, a time to wait, or nothing. */
+  #nextStep(): ((run: Run) => Promise<unknown>) | number | undefined {
+    const { options, body, segments } = this.#state
+    if (options.compaction === 'auto') {
+      const due = this.#dueForMerge(segments)
+      if (due !== undefined) return (run) => this.#merge(due, false, run)
+    }
+    if (options.index !== 'auto' || body.isIndexDropped) return undefined
+    const bare = segments.filter((segment) => this.#wantsGraph(segment.rowCount) && segment.graphFile === undefined)
+    if (bare.length === 0) return undefined
+    const quietIn = this.#lastFlush + quietMs - performance.now()
+    const settledRows = settledFactor * memtableRowsFor(options.dimension)
+    const next = quietIn <= 0 ? bare[0] : bare.find((segment) => segment.rowCount >= settledRows)
+    if (next === undefined) return quietIn
+    return (run) => this.#buildGraph(next, run)
+  }
+
+  /** Segments of one size class once there are enough of them, or one that is mostly dead. */
+  #dueForMerge(segments: readonly Segment[]): Segment[] | undefined {
+    const unit = memtableRowsFor(this.#state.options.dimension)
+    const classes = new Map<number, Segment[]>()
+    for (const segment of segments) {
+      if (segment.tombstones.count > segment.rowCount * deadRatioMax) return [segment]
+      const size = Math.max(0, Math.floor(Math.log(segment.liveCount / unit) / Math.log(fanIn)))
+      const members = classes.get(size) ?? []
+      members.push(segment)
+      if (members.length === fanIn) return members
+      classes.set(size, members)
+    }
+    return undefined
+  }
+
+  #wantsGraph(rowCount: number): boolean {
+    return !this.#state.body.isIndexDropped && rowCount >= graphRowsMin
+  }
+
+  #isGraphCurrent({ graphFile }: Segment): boolean {
+    const { M, efConstruction } = this.#state.options.hnsw
+    return graphFile !== undefined && graphFile.M === M && graphFile.efConstruction === efConstruction
+  }
+
+  /** Runs work after all work before it. What a caller waits for ends background work that is in its way. */
+  #job<T>(run: Run, work: (run: Run) => Promise<T>): Promise<T> {
+    if (!run.background) this.#background?.abort()
+    const job = this.#jobs.then(() => {
+      throwIfAborted(run.signal)
+      if (this.#isClosed) throw new IsovecError('CLOSED', 'the database is closed')
+      this.#state.assertWritable()
+      return work(run)
+    })
+    this.#jobs = job.catch(() => {})
+    if (!run.background) this.#jobs = this.#jobs.then(() => this.schedule())
+    return job
+  }
+
+  #wakeIn(ms: number): void {
+    if (this.#timer !== undefined) return
+    const timer: unknown = setTimeout(() => {
+      this.#timer = undefined
+      this.schedule()
+    }, ms)
+    if (typeof timer === 'object' && timer !== null && 'unref' in timer) (timer as { unref(): void }).unref()
+    this.#timer = timer
+  }
+
+  async #buildGraph(segment: Segment, run: Run): Promise<void> {
+    const state = this.#state
+    await segment.loadImage()
+    const previous = segment.graphFile
+    try {
+      await this.#grow(segment, run)
+      const graph = await writeGraph(state.context, state.takeFileNumber(), segment.file, segment.image)
+      await state.commit(
+        (body) => ({
+          ...body,
+          segments: body.segments.map((other) => (other.file.number === segment.number ? { ...other, graph } : other)),
+        }),
+        () => {
+          segment.graphFile = graph
+        },
+      )
+    } catch (error) {
+      segment.image.dropGraph()
+      if (previous !== undefined) await loadGraph(state.context, previous, segment.file, segment.image)
+      throw error
+    }
+  }
+
+  /** Builds a segment's graph in memory, a few rows at a time. */
+  async #grow(segment: Segment, run: Run): Promise<void> {
+    const { M, efConstruction } = this.#state.options.hnsw
+    const slice = new Slice(run)
+    segment.image.beginGraph({ M, efConstruction, seed: graphSeed })
+    let isDone = false
+    while (!isDone) {
+      // One row takes some tenths of a millisecond, so that a slice ends soon after it is over.
+      isDone = segment.image.buildGraph(4)
+      if (!slice.isOver) continue
+      run.onProgress?.({ phase: 'graph', done: segment.image.graphRows, total: segment.rowCount })
+      await slice.next()
+    }
+    run.onProgress?.({ phase: 'graph', done: segment.rowCount, total: segment.rowCount })
+  }
+
+  /** Replaces segments by what is alive of them. */
+  async #merge(inputs: readonly Segment[], withGraphs: boolean, run: Run): Promise<Segment[]> {
+    const state = this.#state
+    const slice = new Slice(run)
+    const outputs: Segment[] = []
+    const graphNames: string[] = []
+    let runs: RowRun[] = []
+    try {
+      for (const input of inputs) await input.prepareMerge()
+      const { lastSequence } = state.body
+      runs = inputs.map((source) => ({ source, rows: rowsVisibleAt(source, lastSequence) }))
+      const total = runs.reduce((sum, { rows }) => sum + rows.length, 0)
+      let done = 0
+      for (const part of this.#partition(runs)) {
+        const rowCount = part.reduce((sum, { rows }) => sum + rows.length, 0)
+        const base = done
+        outputs.push(
+          await this.#write(part, slice, (rows) => run.onProgress?.({ phase: 'merge', done: base + rows, total })),
+        )
+        done += rowCount
+      }
+      if (withGraphs) {
+        for (const output of outputs) {
+          if (!this.#wantsGraph(output.rowCount)) continue
+          await this.#grow(output, run)
+          output.graphFile = await writeGraph(state.context, state.takeFileNumber(), output.file, output.image)
+          graphNames.push(fileName(output.graphFile.number, 'graph'))
+        }
+      }
+      await this.#replace(inputs, outputs, runs)
+      return outputs
+    } catch (error) {
+      await this.#discard(outputs)
+      await state.discard(graphNames)
+      throw error
+    } finally {
+      for (const input of inputs) input.endMerge()
+    }
+  }
+
+  async #replace(inputs: readonly Segment[], outputs: readonly Segment[], runs: readonly RowRun[]): Promise<void> {
+    const state = this.#state
+    const numbers = new Set(inputs.map(({ number }) => number))
+    await state.commit(
+      (body: CollectionBody) => {
+        mapTombstones(runs, outputs)
+        const kept = body.segments.filter(({ file }) => !numbers.has(file.number))
+        return { ...body, segments: [...outputs.map(stateOf), ...kept] }
+      },
+      () => {
+        mapTombstones(runs, outputs)
+        state.segments = [...outputs, ...state.segments.filter((segment) => !numbers.has(segment.number))]
+        for (const input of inputs) input.release()
+      },
+    )
+  }
+
+  /** Cuts rows into as few segments as the limits of memory and offsets allow. */
+  #partition(runs: readonly RowRun[]): RowRun[][] {
+    const { dimension, hnsw } = this.#state.options
+    const rowBytes = vectorStride(dimension) + codeStride(dimension) + (hnsw.M * 2 + 8) * 4
+    const rowsMax = Math.floor(imageBytesMax / rowBytes)
+    const parts: RowRun[][] = []
+    let part: RowRun[] = []
+    let rowCount = 0
+    let dataSize = 0
+    for (const { source, rows } of runs) {
+      let start = 0
+      for (let i = 0; i < rows.length; i++) {
+        const size = source.payloadSizeAt(rows[i]!)
+        if (rowCount === rowsMax || dataSize + size > segmentDataSizeMax) {
+          part.push({ source, rows: rows.subarray(start, i) })
+          parts.push(part)
+          part = []
+          start = i
+          rowCount = 0
+          dataSize = 0
+        }
+        rowCount++
+        dataSize += size
+      }
+      if (start < rows.length) part.push({ source, rows: rows.subarray(start) })
+    }
+    if (part.length > 0) parts.push(part)
+    return parts
+  }
+
+  async #write(runs: readonly RowRun[], slice: Slice, onProgress?: (rows: number) => void): Promise<Segment> {
+    const state = this.#state
+    const number = state.takeFileNumber()
+    try {
+      const { quantization } = state.options
+      const segment = await writeSegment(state.context, number, runs, quantization, slice, onProgress)
+      state.register(segment)
+      return segment
+    } catch (error) {
+      const isOurs =
+        error instanceof IsovecError &&
+        ['ABORTED', 'QUOTA_EXCEEDED', 'OUT_OF_MEMORY', 'CORRUPTION'].includes(error.code)
+      if (isOurs) await state.discard([fileName(number, 'seg')])
+      else if (error instanceof IsovecError) state.poisonWith(error)
+      throw error
+    }
+  }
+
+  /** Gives up segments that never became part of a generation. */
+  async #discard(segments: readonly Segment[]): Promise<void> {
+    for (const segment of segments) segment.release()
+    await this.#state.discard(segments.map(({ name }) => name))
+  }
+}
+
+/** Rows of a source that were alive at a sequence, ascending. */
+function rowsVisibleAt(source: MergeSource, sequence: number): Uint32Array {
+  const rows = new Uint32Array(source.rowCount)
+  let count = 0
+  for (let row = 0; row < rows.length; row++) if (source.isVisible(row, sequence)) rows[count++] = row
+  return rows.subarray(0, count)
+}
+
+/** Brings deaths among copied rows over to their copies; those that are there already are left alone. */
+function mapTombstones(runs: readonly RowRun[], outputs: readonly Segment[]): void {
+  let output = 0
+  let base = 0
+  for (const { source, rows } of piecesOf(runs, outputs)) {
+    const { tombstones } = source as Segment | Memtable
+    for (const [row, sequence] of tombstones.entries()) {
+      const index = indexOf(rows, row)
+      if (index >= 0) outputs[output]!.kill(base + index, sequence)
+    }
+    base += rows.length
+    if (base === outputs[output]!.rowCount) {
+      output++
+      base = 0
+    }
+  }
+}
+
+/** The runs cut where one output ends and the next begins. */
+function* piecesOf(runs: readonly RowRun[], outputs: readonly Segment[]): Generator<RowRun> {
+  let room = outputs[0]?.rowCount ?? 0
+  let output = 0
+  for (const { source, rows } of runs) {
+    for (let start = 0; start < rows.length; ) {
+      const size = Math.min(room, rows.length - start)
+      yield { source, rows: rows.subarray(start, start + size) }
+      start += size
+      room -= size
+      if (room === 0) room = outputs[++output]?.rowCount ?? 0
+    }
+  }
+}
+
+/** Position of a row among ascending rows, or -1. */
+function indexOf(rows: Uint32Array, row: number): number {
+  let low = 0
+  let high = rows.length - 1
+  while (low <= high) {
+    const middle = (low + high) >>> 1
+    const value = rows[middle]!
+    if (value === row) return middle
+    if (value < row) low = middle + 1
+    else high = middle - 1
+  }
+  return -1
+}
+
+function stateOf(segment: Segment): SegmentState {
+  return { file: segment.file, ...(segment.graphFile === undefined ? {} : { graph: segment.graphFile }) }
+}
+
+function liveRows(segments: readonly Segment[]): number {
+  return segments.reduce((sum, { liveCount }) => sum + liveCount, 0)
+}
+
+/** Bytes of the files of segments. */
+export function fileBytes(segments: readonly Segment[]): number {
+  return segments.reduce(
+    (sum, { file, graphFile, tombstoneFile }) =>
+      sum + file.length + (graphFile?.length ?? 0) + (tombstoneFile?.length ?? 0),
+    0,
+  )
+}

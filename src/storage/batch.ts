@@ -1,0 +1,211 @@
+/**
+ * Batches: the operations of one atomic write, checked and encoded once, in the form in which the log keeps them.
+ *
+ * Layout: u32 operation count, u32 zero; then per operation u8 kind, u8 flags, u16 id size, u32 payload size, id, payload, vector.
+ */
+import { ByteReader, ByteWriter, hasLoneSurrogate } from '../codec/bytes.ts'
+import { encodePayload, payloadSizeMax } from '../codec/json.ts'
+import { IsovecError } from '../errors.ts'
+
+/** Size of an id in UTF-8 bytes, at most. */
+export const idSizeMax = 1024
+/** Size of an atomic batch (vectors as stored, ids and payloads in UTF-8), at most. */
+export const batchSizeMax = 64 * 1024 * 1024
+/** Dimensions that a vector may have, at most. */
+export const dimensionMax = 65_536
+
+const kindUpsert = 1
+const kindPatch = 2
+const kindDelete = 3
+const flagPayload = 1
+const batchHeaderSize = 8
+const operationHeaderSize = 8
+
+/** A vector as callers give it. Values are rounded to 32-bit floats. */
+export type VectorInput = Float32Array | Float64Array | readonly number[]
+
+/** One operation of a decoded batch. The byte runs share the batch's memory. */
+export type Operation =
+  | {
+      readonly kind: 'upsert'
+      readonly id: string
+      readonly payload: Uint8Array | undefined
+      /** `dimension` little-endian 32-bit floats, at any alignment. */
+      readonly vector: Uint8Array
+    }
+  | { readonly kind: 'delete'; readonly id: string }
+
+/** An encoded batch. */
+export type Batch = { readonly operations: readonly Operation[]; readonly bytes: Uint8Array }
+
+/** Collects the operations of one batch; every check happens here, before anything is stored. */
+export class BatchBuilder {
+  readonly #dimension: number
+  readonly #refuseZero: boolean
+  readonly #writer: ByteWriter
+  #count = 0
+
+  /** @param refuseZero whether zero vectors are refused, as under cosine, where they have no direction */
+  constructor(dimension: number, refuseZero: boolean) {
+    this.#dimension = dimension
+    this.#refuseZero = refuseZero
+    this.#writer = new ByteWriter(batchHeaderSize + operationHeaderSize + 64 + dimension * 4)
+    this.#writer.uint32(0)
+    this.#writer.uint32(0)
+  }
+
+  /** Bytes so far. */
+  get size(): number {
+    return this.#writer.size
+  }
+
+  get count(): number {
+    return this.#count
+  }
+
+  /**
+   * Adds an upsert, copying what it is given.
+   * @param field where the document stands in the call's arguments, for messages
+   */
+  upsert(id: unknown, vector: unknown, payload: unknown, field: string): void {
+    const text = payload === undefined ? undefined : encodePayload(payload, `${field}.payload`)
+    const start = this.#begin(kindUpsert, text === undefined ? 0 : flagPayload)
+    this.#id(id, start, `${field}.id`)
+    if (text !== undefined) {
+      const size = this.#writer.utf8(text)
+      if (size > payloadSizeMax) {
+        throw invalid(`${field}.payload`, `a payload of ${size} bytes is larger than ${payloadSizeMax}`)
+      }
+      this.#writer.patchUint32(start + 4, size)
+    }
+    this.#vector(vector, `${field}.vector`)
+    this.#finish(field)
+  }
+
+  /** Adds a delete. */
+  delete(id: unknown, field: string): void {
+    const start = this.#begin(kindDelete, 0)
+    this.#id(id, start, field)
+    this.#finish(field)
+  }
+
+  /** The batch; the builder must not be used after it. */
+  build(): Batch {
+    this.#writer.patchUint32(0, this.#count)
+    const bytes = this.#writer.finish()
+    return { bytes, operations: decodeBatch(bytes, this.#dimension, 'batch', 0) }
+  }
+
+  #begin(kind: number, flags: number): number {
+    const start = this.#writer.size
+    this.#writer.uint8(kind)
+    this.#writer.uint8(flags)
+    this.#writer.uint16(0)
+    this.#writer.uint32(0)
+    return start
+  }
+
+  #id(id: unknown, start: number, field: string): void {
+    checkId(id, field)
+    const size = this.#writer.utf8(id)
+    if (size > idSizeMax) throw invalid(field, `an id of ${size} bytes is longer than ${idSizeMax}`)
+    this.#writer.patchUint16(start + 2, size)
+  }
+
+  #vector(vector: unknown, field: string): void {
+    checkVectorShape(vector, this.#dimension, field)
+    const offset = this.#writer.claim(this.#dimension * 4)
+    const view = this.#writer.view
+    let isZero = true
+    for (let i = 0; i < this.#dimension; i++) {
+      const component = roundedComponent(vector[i], field, i)
+      if (component !== 0) isZero = false
+      view.setFloat32(offset + 4 * i, component, true)
+    }
+    if (isZero && this.#refuseZero) throw invalid(field, 'a zero vector has no direction under cosine')
+  }
+
+  #finish(field: string): void {
+    if (this.#writer.size > batchSizeMax) throw invalid(field, `an atomic batch holds at most ${batchSizeMax} bytes`)
+    this.#count++
+  }
+}
+
+/**
+ * The operations of an encoded batch. Nothing in it is trusted.
+ * @throws IsovecError `CORRUPTION` where the bytes are not a batch
+ */
+export function decodeBatch(bytes: Uint8Array, dimension: number, file: string, offset: number): Operation[] {
+  const reader = new ByteReader(bytes, file, offset)
+  const count = reader.uint32()
+  reader.uint32()
+  if (count * operationHeaderSize > reader.remaining)
+    throw reader.corrupt('a batch counts more operations than it holds')
+  const operations: Operation[] = []
+  for (let i = 0; i < count; i++) operations.push(decodeOperation(reader, dimension))
+  if (reader.remaining !== 0) throw reader.corrupt('a batch is followed by bytes of no operation')
+  return operations
+}
+
+function decodeOperation(reader: ByteReader, dimension: number): Operation {
+  const kind = reader.uint8()
+  const flags = reader.uint8()
+  const idSize = reader.uint16()
+  const payloadSize = reader.uint32()
+  if (idSize === 0 || idSize > idSizeMax) throw reader.corrupt(`an id of ${idSize} bytes`)
+  const id = reader.utf8(idSize)
+  if (kind === kindDelete && flags === 0 && payloadSize === 0) return { kind: 'delete', id }
+  if (kind === kindPatch) {
+    throw new IsovecError('UNSUPPORTED_VERSION', 'the log holds a patch, which this version cannot replay')
+  }
+  const hasPayload = flags === flagPayload
+  if (kind !== kindUpsert || (flags !== 0 && !hasPayload) || hasPayload !== payloadSize > 0) {
+    throw reader.corrupt(`an operation of unknown kind ${kind}`)
+  }
+  const payload = hasPayload ? reader.bytes(payloadSize) : undefined
+  return { kind: 'upsert', id, payload, vector: reader.bytes(dimension * 4) }
+}
+
+/** Checks an id given by a caller. @throws IsovecError `INVALID_ARGUMENT` */
+export function checkId(id: unknown, field: string): asserts id is string {
+  if (typeof id !== 'string') throw invalid(field, 'an id is a string')
+  if (id.length === 0) throw invalid(field, 'an id is not empty')
+  if (id.length > idSizeMax) throw invalid(field, `an id is longer than ${idSizeMax} bytes`)
+  if (hasLoneSurrogate(id)) throw invalid(field, 'an id holds a lone surrogate')
+}
+
+/**
+ * A caller's vector as 32-bit floats, copied.
+ * @throws IsovecError `WRONG_DIMENSION`, `INVALID_ARGUMENT`
+ */
+export function copyVector(vector: unknown, dimension: number, field: string): Float32Array {
+  checkVectorShape(vector, dimension, field)
+  const copy = new Float32Array(dimension)
+  for (let i = 0; i < dimension; i++) copy[i] = roundedComponent(vector[i], field, i)
+  return copy
+}
+
+function checkVectorShape(vector: unknown, dimension: number, field: string): asserts vector is ArrayLike<unknown> {
+  if (!(vector instanceof Float32Array || vector instanceof Float64Array || Array.isArray(vector))) {
+    throw invalid(field, 'a vector is a Float32Array, a Float64Array or an array of numbers')
+  }
+  if (vector.length !== dimension) {
+    throw new IsovecError('WRONG_DIMENSION', `${field}: expected ${dimension} dimensions, got ${vector.length}`, {
+      expected: dimension,
+      actual: vector.length,
+      field,
+    })
+  }
+}
+
+function roundedComponent(value: unknown, field: string, index: number): number {
+  const component = typeof value === 'number' ? Math.fround(value) : Number.NaN
+  if (!Number.isFinite(component)) {
+    throw invalid(`${field}[${index}]`, `${String(value)} is not a finite 32-bit float`)
+  }
+  return component
+}
+
+function invalid(field: string, problem: string): IsovecError {
+  return new IsovecError('INVALID_ARGUMENT', `${field}: ${problem}`, { field })
+}

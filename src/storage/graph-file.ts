@@ -1,0 +1,141 @@
+/**
+ * Graph files: the HNSW graph of one segment, built after it and replaceable without touching it.
+ */
+import { readUint64, utf8Encode, writeUint64 } from '../codec/bytes.ts'
+import type { Checksum, GraphHeader, SectionKind, VectorImage } from '../kernel/index.ts'
+import { fileName } from './file-names.ts'
+import {
+  corrupt,
+  encodeSectionHeader,
+  layOut,
+  readSection,
+  readSectionHeader,
+  SectionWriter,
+  transferSize,
+} from './section-file.ts'
+import type { SegmentFile, StorageContext } from './segment.ts'
+
+const magic = utf8Encode('isovecGR')
+
+/** The sections of a graph in the order in which they are written; the ids are those in the file. */
+const graphSections: readonly (readonly [id: number, kind: SectionKind])[] = [
+  [1, 'levels'],
+  [2, 'links'],
+  [3, 'upperIndex'],
+  [4, 'upperLinks'],
+]
+
+/** What a manifest keeps of a graph. */
+export type GraphFile = {
+  readonly number: number
+  readonly length: number
+  /** Checksum of the header, which covers those of the sections. */
+  readonly checksum: Checksum
+  readonly M: number
+  readonly efConstruction: number
+}
+
+/** Writes and syncs the finished graph of an image. */
+export async function writeGraph(
+  context: StorageContext,
+  number: number,
+  segment: SegmentFile,
+  image: VectorImage,
+): Promise<GraphFile> {
+  const { kernel } = context
+  const graph = image.graphHeader()
+  const { sections, fileSize } = layOut(
+    graphSections.map(([id, kind]) => ({
+      id,
+      length: image.section(kind).byteLength,
+      checksum: image.checksumSection(kind),
+    })),
+  )
+  const { bytes, checksum } = encodeSectionHeader(kernel, magic, context.uuid, number, sections, fileSize, (own) =>
+    encodeFields(own, graph, segment),
+  )
+  const file = await context.directory.create(fileName(number, 'graph'))
+  try {
+    await file.append(bytes)
+    const writer = new SectionWriter(file, sections)
+    const buffer = new Uint8Array(transferSize)
+    for (const [id, kind] of graphSections) {
+      await writer.pieces(id, (offset, length) => {
+        const piece = buffer.subarray(0, length)
+        image.readSection(kind, offset, piece)
+        return piece
+      })
+    }
+    await writer.finish(fileSize)
+    await file.sync()
+  } finally {
+    await file.close()
+  }
+  return { number, length: fileSize, checksum, M: graph.M, efConstruction: graph.efConstruction }
+}
+
+/**
+ * Reads a graph into the image of its segment. Every neighbour, level and count in it is checked before it is walked.
+ * @throws IsovecError `CORRUPTION`
+ */
+export async function loadGraph(
+  context: StorageContext,
+  entry: GraphFile,
+  segment: SegmentFile,
+  image: VectorImage,
+): Promise<void> {
+  const name = fileName(entry.number, 'graph')
+  const file = await context.directory.open(name)
+  try {
+    const header = await readSectionHeader(context.kernel, file, name, magic, context.uuid, entry.number)
+    const isNamed =
+      header.checksum.low === entry.checksum.low &&
+      header.checksum.high === entry.checksum.high &&
+      header.fileSize === entry.length
+    if (!isNamed) throw corrupt(name, 0, 'the graph is not the one that the manifest names')
+    image.loadGraph(decodeFields(header.own, segment, name))
+    for (const [id, kind] of graphSections) {
+      const section = header.sections.get(id)
+      if (section?.length !== image.section(kind).byteLength) throw corrupt(name, 128, `section ${id} has a wrong size`)
+      await readSection(context.kernel, file, name, section, (offset, bytes) => image.writeSection(kind, offset, bytes))
+    }
+  } finally {
+    await file.close()
+  }
+  const problem = image.validateGraph()
+  if (problem !== null) throw corrupt(name, 0, problem)
+}
+
+function encodeFields(own: DataView, graph: GraphHeader, segment: SegmentFile): void {
+  writeUint64(own, 0, segment.number)
+  own.setUint32(8, segment.checksum.low, true)
+  own.setUint32(12, segment.checksum.high, true)
+  own.setUint32(16, segment.rowCount, true)
+  own.setUint32(20, graph.M, true)
+  own.setUint32(24, graph.efConstruction, true)
+  own.setUint32(28, graph.seed, true)
+  own.setUint32(32, graph.entry, true)
+  own.setUint32(36, graph.maxLevel, true)
+  own.setUint32(40, graph.upperCount, true)
+}
+
+function decodeFields(own: DataView, segment: SegmentFile, name: string): GraphHeader {
+  const belongs =
+    readUint64(own, 0) === segment.number &&
+    own.getUint32(8, true) === segment.checksum.low &&
+    own.getUint32(12, true) === segment.checksum.high &&
+    own.getUint32(16, true) === segment.rowCount
+  if (!belongs) throw corrupt(name, 40, 'the graph does not fit its segment')
+  return {
+    rows: segment.rowCount,
+    M: own.getUint32(20, true),
+    efConstruction: own.getUint32(24, true),
+    seed: own.getUint32(28, true),
+    entry: own.getUint32(32, true),
+    maxLevel: own.getUint32(36, true),
+    upperCount: own.getUint32(40, true),
+  }
+}
+
+/** Neighbours per node and layer that a graph may have, at most. */
+export const hnswMMax = 128

@@ -1,0 +1,375 @@
+/**
+ * The order of writes: every change of a collection passes through one queue, is logged, synced, applied and only then acknowledged.
+ *
+ * Batches that wait while the log is synced are logged and synced together.
+ */
+import { abortError, IsovecError } from './errors.ts'
+import { vectorStride } from './kernel/index.ts'
+import type { CollectionState } from './state.ts'
+import type { Batch } from './storage/batch.ts'
+import { WalWriter, walHeaderSize } from './storage/wal.ts'
+
+/** Log that makes a memtable due for a flush. */
+const walSizeMax = 64 * 1024 * 1024
+/** Un-synced log that makes a sync due under `buffered`. */
+const bufferedSizeMax = 8 * 1024 * 1024
+/** Time after which what was written under `buffered` is synced. */
+const bufferedDelayMs = 1000
+/** Batches that are logged with one call hold at most this, so that a burst doesn't starve the first of its callers. */
+const groupSizeMax = 8 * 1024 * 1024
+/** Sealed memtables that may wait for their flush before writers wait too. */
+const sealedCountMax = 2
+/** Vectors of a full memtable: what a search scans beside its graphs. */
+const memtableVectorBytesMax = 8 * 1024 * 1024
+const memtableRowsMin = 1024
+const memtableRowsMax = 16 * 1024
+
+/** Rows at which a memtable of vectors of this dimension is full. */
+export function memtableRowsFor(dimension: number): number {
+  const rows = Math.floor(memtableVectorBytesMax / vectorStride(dimension))
+  return Math.min(memtableRowsMax, Math.max(memtableRowsMin, rows))
+}
+
+type Write = {
+  readonly kind: 'write'
+  readonly batch: Batch
+  readonly isStrict: boolean
+  readonly signal: AbortSignal | undefined
+  readonly resolve: (deleted: number) => void
+  readonly reject: (error: unknown) => void
+  isSettled: boolean
+  isUnderWay: boolean
+}
+type Task = { readonly kind: 'task'; readonly run: () => Promise<void> }
+
+/** The writer of one collection. */
+export class Writer {
+  readonly #state: CollectionState
+  readonly #flush: () => Promise<void>
+  readonly #rowsMax: number
+  #wal: WalWriter | undefined
+  /** Whether the log ends in bytes of a failed append, so that it must be sealed before them. */
+  #isWalBroken = false
+  #unsyncedSize = 0
+  #syncTimer: unknown
+  #queue: (Write | Task)[] = []
+  #running: Promise<void> | undefined
+  #isClosed = false
+
+  /** @param flush begins to flush sealed memtables, or joins the flush that runs; resolves when none is left */
+  constructor(state: CollectionState, flush: () => Promise<void>) {
+    this.#state = state
+    this.#flush = flush
+    this.#rowsMax = memtableRowsFor(state.options.dimension)
+  }
+
+  /** Bytes of log that no segment holds yet. */
+  get walSize(): number {
+    return this.#state.unflushedWalSize + (this.#wal?.size ?? 0)
+  }
+
+  /** Gives the writer the log that recovery has begun. */
+  adopt(wal: WalWriter): void {
+    this.#wal = wal
+  }
+
+  /** Everything that was asked for before this call has taken effect or failed when the promise resolves; undefined if nothing is pending. */
+  settled(): Promise<void> | undefined {
+    if (this.#running === undefined) return undefined
+    return this.#task(async () => {})
+  }
+
+  /**
+   * Logs and applies a batch.
+   * @returns how many of the documents that it deletes existed
+   * @throws IsovecError with `outcome`
+   */
+  write(batch: Batch, isStrict: boolean, signal: AbortSignal | undefined): Promise<number> {
+    if (signal?.aborted) return Promise.reject(abortError(signal, 'none'))
+    return new Promise((resolve, reject) => {
+      const onAbort = (): void => {
+        if (item.isSettled) return
+        item.isSettled = true
+        reject(abortError(signal!, item.isUnderWay ? 'unknown' : 'none'))
+      }
+      const settle = (action: () => void): void => {
+        signal?.removeEventListener('abort', onAbort)
+        if (item.isSettled) return
+        item.isSettled = true
+        action()
+      }
+      const item: Write = {
+        kind: 'write',
+        batch,
+        isStrict,
+        signal,
+        resolve: (deleted) => settle(() => resolve(deleted)),
+        reject: (error) => settle(() => reject(error)),
+        isSettled: false,
+        isUnderWay: false,
+      }
+      signal?.addEventListener('abort', onAbort, { once: true })
+      this.#enqueue(item)
+    })
+  }
+
+  /** Makes everything acknowledged survive power loss. */
+  sync(): Promise<void> {
+    return this.#task(() => this.#syncWal())
+  }
+
+  /** Seals what is in memory, to be flushed by the caller. */
+  seal(): Promise<void> {
+    return this.#task(async () => {
+      const { lastSequence, sealed, body } = this.#state
+      if (lastSequence === (sealed.at(-1)?.lastSequence ?? body.lastSequence)) return
+      this.#state.assertWritable()
+      await this.#rotate()
+    })
+  }
+
+  /** Waits for what is under way, ends the log cleanly and takes nothing more. */
+  async close(): Promise<void> {
+    await this.#task(async () => {
+      this.#isClosed = true
+      this.#cancelSyncTimer()
+      const wal = this.#wal
+      this.#wal = undefined
+      if (wal === undefined) return
+      if (this.#state.poison !== undefined || this.#isWalBroken) await wal.abandon()
+      else await wal.close()
+    })
+  }
+
+  #task(run: () => Promise<void>): Promise<void> {
+    return new Promise((resolve, reject) => {
+      this.#enqueue({ kind: 'task', run: () => run().then(resolve, reject) })
+    })
+  }
+
+  #enqueue(item: Write | Task): void {
+    this.#queue.push(item)
+    this.#running ??= this.#drain().finally(() => {
+      this.#running = undefined
+    })
+  }
+
+  async #drain(): Promise<void> {
+    // Whatever is asked for in the same turn joins the first group.
+    await undefined
+    while (this.#queue.length > 0) {
+      const first = this.#queue[0]!
+      if (first.kind === 'task') {
+        this.#queue.shift()
+        await first.run()
+        continue
+      }
+      const group = this.#takeGroup()
+      if (group.length === 0) continue
+      try {
+        await this.#commitGroup(group)
+      } catch (error) {
+        for (const item of group) item.reject(error)
+      }
+    }
+  }
+
+  #takeGroup(): Write[] {
+    const group: Write[] = []
+    let size = 0
+    while (this.#queue.length > 0) {
+      const item = this.#queue[0]!
+      if (item.kind !== 'write' || (group.length > 0 && size + item.batch.bytes.length > groupSizeMax)) break
+      this.#queue.shift()
+      if (item.isSettled) continue
+      size += item.batch.bytes.length
+      group.push(item)
+    }
+    return group
+  }
+
+  async #commitGroup(group: readonly Write[]): Promise<void> {
+    await this.#prepare(group)
+    const live = group.filter((item) => !item.isSettled)
+    for (const item of live) item.isUnderWay = true
+    const wal = await this.#append(live)
+    const isStrict = live.some((item) => item.isStrict)
+    if (isStrict || this.#unsyncedSize >= bufferedSizeMax) await this.#syncWal()
+    else this.#startSyncTimer()
+
+    let sequence = wal.lastSequence - live.length
+    for (const item of live) {
+      sequence++
+      item.resolve(this.#state.apply(item.batch.operations, sequence))
+    }
+    if (this.#isMemtableFull()) await this.#rotateFull()
+  }
+
+  /** Everything that can fail before the log is touched. */
+  async #prepare(group: readonly Write[]): Promise<void> {
+    const state = this.#state
+    if (this.#isClosed) throw new IsovecError('CLOSED', 'the database is closed', { outcome: 'none' })
+    state.assertWritable()
+    try {
+      while (state.sealed.length >= sealedCountMax) await this.#flush()
+      await state.loadIds()
+      let rows = 0
+      for (const { batch } of group) for (const { kind } of batch.operations) if (kind === 'upsert') rows++
+      state.active.reserve(rows)
+      await this.#ensureWal()
+    } catch (error) {
+      state.assertWritable()
+      throw withOutcome(error, 'none')
+    }
+  }
+
+  async #append(group: readonly Write[]): Promise<WalWriter> {
+    const wal = this.#wal!
+    const before = wal.size
+    try {
+      await wal.append(group.map(({ batch }) => batch.bytes))
+    } catch (error) {
+      throw await this.#failAppend(error)
+    }
+    this.#unsyncedSize += wal.size - before
+    return wal
+  }
+
+  /** A full disk seals the log before the bad record and the collection goes on; anything else stops the writer. */
+  async #failAppend(error: unknown): Promise<IsovecError> {
+    const failure = asIsovecError(error)
+    if (failure.code !== 'QUOTA_EXCEEDED') {
+      this.#state.poisonWith(failure)
+      return withOutcome(failure, 'unknown')
+    }
+    this.#isWalBroken = true
+    try {
+      await this.#ensureWal()
+      return withOutcome(failure, 'none')
+    } catch {
+      // Until the log is sealed, a record that reached the disk whole would come back at the next open.
+      return withOutcome(failure, 'unknown')
+    }
+  }
+
+  async #syncWal(): Promise<void> {
+    this.#cancelSyncTimer()
+    const wal = this.#wal
+    if (wal === undefined || this.#state.poison !== undefined) {
+      this.#state.assertWritable()
+      return
+    }
+    if (wal.durableSequence === wal.lastSequence) return
+    try {
+      await wal.sync()
+    } catch (error) {
+      // The kernel may have marked the pages clean, so another sync would prove nothing.
+      const failure = asIsovecError(error)
+      this.#state.poisonWith(failure)
+      throw withOutcome(failure, 'unknown')
+    }
+    this.#unsyncedSize = 0
+    try {
+      await wal.mark()
+    } catch (error) {
+      // What was synced stands; only the log cannot be continued behind the bytes of a half-written mark.
+      const failure = asIsovecError(error)
+      if (failure.code === 'QUOTA_EXCEEDED') this.#isWalBroken = true
+      else this.#state.poisonWith(failure)
+    }
+  }
+
+  /** Makes sure that there is a log to append to, which seals the one before. */
+  async #ensureWal(): Promise<void> {
+    if (this.#wal !== undefined && !this.#isWalBroken) return
+    await this.#nextWal()
+  }
+
+  async #nextWal(): Promise<void> {
+    const state = this.#state
+    const old = this.#wal
+    if (old !== undefined) {
+      try {
+        await old.sync()
+      } catch (error) {
+        const failure = asIsovecError(error)
+        state.poisonWith(failure)
+        throw failure
+      }
+    }
+    const number = state.takeFileNumber()
+    const seal = old?.seal ?? state.pendingSeal
+    const { kernel, directory, uuid } = state.context
+    try {
+      this.#wal = await WalWriter.create(kernel, directory, number, uuid, state.lastSequence, seal)
+    } catch (error) {
+      const failure = asIsovecError(error)
+      // A log whose header is not whole is no log, so a full disk leaves nothing behind that matters.
+      if (failure.code === 'QUOTA_EXCEEDED') await state.discard([`${number}.wal`])
+      else state.poisonWith(failure)
+      throw failure
+    }
+    if (old !== undefined) state.walSizes.set(old.number, old.size)
+    state.walSizes.set(number, 0)
+    state.pendingSeal = undefined
+    this.#isWalBroken = false
+    this.#unsyncedSize = 0
+    await old?.abandon()
+  }
+
+  /** Bytes of log that belong to the active memtable alone. */
+  get #activeWalSize(): number {
+    return this.#state.sealed.length > 0 ? (this.#wal?.size ?? 0) : this.walSize
+  }
+
+  #isMemtableFull(): boolean {
+    const { active } = this.#state
+    return active.rowCount >= this.#rowsMax || this.#activeWalSize >= walSizeMax
+  }
+
+  /** Rotates behind acknowledged writes: a failure is met again, and reported, by the next write. */
+  async #rotateFull(): Promise<void> {
+    try {
+      await this.#rotate()
+    } catch {
+      return
+    }
+    void this.#flush().catch(() => {})
+  }
+
+  /** Seals the active memtable, and the log with it. */
+  async #rotate(): Promise<void> {
+    const wal = this.#wal
+    const isFresh = wal !== undefined && wal.size === walHeaderSize && !this.#isWalBroken
+    if (!isFresh) await this.#nextWal()
+    this.#state.seal(this.#wal!.number)
+  }
+
+  #startSyncTimer(): void {
+    if (this.#syncTimer !== undefined) return
+    const timer: unknown = setTimeout(() => {
+      this.#syncTimer = undefined
+      // A failure poisons the writer, and the next write tells.
+      this.sync().catch(() => {})
+    }, bufferedDelayMs)
+    if (typeof timer === 'object' && timer !== null && 'unref' in timer) (timer as { unref(): void }).unref()
+    this.#syncTimer = timer
+  }
+
+  #cancelSyncTimer(): void {
+    if (this.#syncTimer === undefined) return
+    clearTimeout(this.#syncTimer as Parameters<typeof clearTimeout>[0])
+    this.#syncTimer = undefined
+  }
+}
+
+function asIsovecError(error: unknown): IsovecError {
+  if (error instanceof IsovecError) return error
+  return new IsovecError('IO', 'an I/O operation failed', { cause: error })
+}
+
+/** The same failure with what is known of the write. */
+function withOutcome(error: unknown, outcome: 'none' | 'unknown'): IsovecError {
+  const { code, message, cause, file } = asIsovecError(error)
+  return new IsovecError(code, message, { cause, outcome, ...(file === undefined ? {} : { file }) })
+}
