@@ -1,0 +1,287 @@
+/**
+ * The public contract: every name that users of the package see, and what it promises.
+ */
+import type { JsonObject } from './codec/json.ts'
+import type { StorageBackend } from './directory/directory.ts'
+import type { IsovecError } from './errors.ts'
+import type { Metric } from './kernel/index.ts'
+import type { CompactionResult, Progress } from './maintenance.ts'
+import type { Plan } from './search/query.ts'
+import type { VectorInput } from './storage/batch.ts'
+import type { HnswOptions, ResolvedCollectionOptions } from './storage/collection-manifest.ts'
+
+export type { JsonObject, JsonValue } from './codec/json.ts'
+export type { CompactionResult, HnswOptions, Metric, Plan, Progress, ResolvedCollectionOptions, VectorInput }
+
+/** Something that happened without anybody waiting for it. */
+export type DatabaseEvent = {
+  readonly type: 'background-error'
+  readonly collection: string
+  readonly error: IsovecError
+}
+
+/** Options of {@link openDatabase}. */
+export type OpenOptions = {
+  /** Fails with `NOT_FOUND` instead of making a new database. Default false. */
+  mustExist?: boolean
+  /** Milliseconds to wait for another writer to let go of the database. Default 0. */
+  lockTimeout?: number
+  signal?: AbortSignal | undefined
+  /** Is told of what happens in the background. */
+  onEvent?: (event: DatabaseEvent) => void
+  /** The WASM kernel, for hosts that forbid compiling bytes of the bundle. Default: the one that is built in. */
+  wasm?: WebAssembly.Module | BufferSource | URL
+}
+
+/** Options of a collection; all but `durability`, `compaction` and `index` are fixed for its life. */
+export type CollectionOptions = {
+  /** Components of every vector: 1 to 65,536. */
+  dimension: number
+  /** Default `cosine`. */
+  metric?: Metric
+  /**
+   * `strict` (default): what is acknowledged survives power loss; writes that wait together share one sync. `buffered`: it survives
+   * the end of the process, and is synced within a second or 8 MB.
+   */
+  durability?: 'strict' | 'buffered'
+  /** Parameters of graphs. Default `M` 16, `efConstruction` 200. */
+  hnsw?: { M?: number; efConstruction?: number }
+  /**
+   * What graphs are walked on: 7-bit codes where they pay (`auto`, default), always (`sq8`), or the vectors (`none`). Exact vectors
+   * decide the final order in each case.
+   */
+  quantization?: 'auto' | 'sq8' | 'none'
+  /** Where exact vectors are kept. Only `memory` (default) for now. */
+  vectors?: 'memory'
+  /** Whether small segments are merged in the background. Default `auto`. */
+  compaction?: 'auto' | 'manual'
+  /** Whether segments get their graphs in the background. Default `auto`. */
+  index?: 'auto' | 'manual'
+  /** Name of the embedding model. A collection isn't opened under another one. */
+  model?: string
+}
+
+/** A document to be stored. */
+export type Document<P extends object = JsonObject> = {
+  /** 1 to 1,024 bytes of UTF-8 without lone surrogates. */
+  id: string
+  /** As many components as the collection's dimension, finite as 32-bit floats; not all zero under cosine. */
+  vector: VectorInput
+  /** A JSON object up to 1 MiB and 64 levels deep. */
+  payload?: P
+}
+
+/** A document as it is read: only what `include` asked for is there. */
+export type StoredDocument<P extends object = JsonObject> = { id: string; vector?: Float32Array; payload?: P }
+
+/** One operation of an atomic write. */
+export type WriteOperation<P extends object = JsonObject> = { upsert: Document<P> } | { delete: string }
+
+/** What reads return beside the id. */
+export type Include = { payload?: boolean; vector?: boolean }
+
+export type WriteOptions = {
+  signal?: AbortSignal | undefined
+  /** Other than the collection's. */
+  durability?: 'strict' | 'buffered'
+}
+
+/** What to look for. */
+export type SearchRequest = {
+  vector: VectorInput
+  /** Hits wanted: 1 to 10,000. Default 10. */
+  k?: number
+  /** `auto` (default) and `approximate` may walk a graph or scan codes; `exact` compares every vector. */
+  mode?: 'auto' | 'exact' | 'approximate'
+  /** Beam of graph walks, 1 to 20,000. Default: the engine's choice for `k`. */
+  ef?: number
+  /** Other than the collection's; searches exactly. */
+  metric?: Metric
+  /** Leaves out hits that score less. */
+  minScore?: number
+  /** Hits to skip. Default 0. */
+  offset?: number
+  /** Default: payload without vector. */
+  include?: Include
+  signal?: AbortSignal | undefined
+}
+
+/** A document that was found. */
+export type Hit<P extends object = JsonObject> = {
+  id: string
+  /** Higher is better: cosine similarity, inner product or negated euclidean distance of the 32-bit vectors. */
+  score: number
+  payload?: P
+  vector?: Float32Array
+}
+
+/** Hits, best first; equal scores by id in the order of UTF-16 code units. */
+export type SearchResult<P extends object = JsonObject> = {
+  hits: Hit<P>[]
+  /** Whether this is what scoring every vector exactly would give. */
+  exact: boolean
+  plan: Plan
+  /** Vectors that were compared with the query. */
+  visited: number
+  elapsedMs: number
+}
+
+/** Outcome of {@link Collection.measureRecall}. */
+export type RecallReport = {
+  /** Share of the true `k` nearest that approximate search found, averaged over the samples. */
+  recall: number
+  samples: number
+  k: number
+  /** Vectors that an approximate search visited, on average. */
+  visited: number
+  /** Median time of an approximate search. */
+  approximateMs: number
+  /** Median time of an exact search. */
+  exactMs: number
+}
+
+/** Sizes and counts of a collection. */
+export type CollectionStats = {
+  /** Documents. */
+  docs: number
+  /** Of these, not in a segment yet. */
+  memtableDocs: number
+  segments: number
+  /** Documents in segments. */
+  segmentDocs: number
+  /** Dead rows that segments still hold. */
+  deleted: number
+  /** Share of dead rows among the rows of segments. */
+  deletedRatio: number
+  /** Bytes of segments with their graphs and tombstones. */
+  bytes: number
+  /** Bytes of log that no segment holds yet. */
+  walBytes: number
+  /** Bytes of graphs, as part of `bytes`. */
+  indexBytes: number
+  /** Bytes in memory: vectors, codes, graphs, ids. */
+  memoryBytes: number
+  /** `memoryBytes` for each document. */
+  memoryBytesPerDoc: number
+  /** The last failure of background work. */
+  lastBackgroundError?: IsovecError
+}
+
+/** A set of documents with vectors of one dimension. Calls take effect in the order in which they were made. */
+export interface Collection<P extends object = JsonObject> extends AsyncDisposable {
+  readonly name: string
+  readonly options: ResolvedCollectionOptions
+  /**
+   * Writes atomically: all operations or none, in order; a later one on an id wins. Inputs are copied before the call returns.
+   * @throws IsovecError `INVALID_ARGUMENT`, `WRONG_DIMENSION` before anything is stored; `QUOTA_EXCEEDED`, `IO`, `READ_ONLY`,
+   * `ABORTED`, `OUT_OF_MEMORY` with `outcome`
+   */
+  write(operations: readonly WriteOperation<P>[], options?: WriteOptions): Promise<void>
+  /** Inserts or replaces documents, atomically, like {@link write}. */
+  upsert(docs: Document<P> | readonly Document<P>[], options?: WriteOptions): Promise<void>
+  /** Stores any number of documents in atomic batches, taking no more from the source than can be stored. */
+  ingest(
+    docs: Iterable<Document<P>> | AsyncIterable<Document<P>>,
+    options?: WriteOptions & { onProgress?: (progress: { count: number }) => void },
+  ): Promise<{ count: number }>
+  /** Deletes documents; returns how many existed. */
+  delete(ids: string | readonly string[], options?: WriteOptions): Promise<number>
+  get(id: string, options?: { include?: Include }): Promise<StoredDocument<P> | undefined>
+  /** Documents in the order asked, `undefined` for those that don't exist; all of one moment. */
+  getMany(
+    ids: readonly string[],
+    options?: { include?: Include; signal?: AbortSignal | undefined },
+  ): Promise<(StoredDocument<P> | undefined)[]>
+  has(id: string): Promise<boolean>
+  /** Number of documents. */
+  count(filter?: undefined, options?: { signal?: AbortSignal | undefined }): Promise<number>
+  /** All documents of the moment of the call, in no particular order. Leaving the loop frees what it holds. */
+  iterate(options?: {
+    include?: Include
+    batchSize?: number
+    signal?: AbortSignal | undefined
+  }): AsyncIterableIterator<StoredDocument<P>>
+  search(request: SearchRequest): Promise<SearchResult<P>>
+  searchMany(
+    requests: readonly SearchRequest[],
+    options?: { signal?: AbortSignal | undefined },
+  ): Promise<SearchResult<P>[]>
+  /**
+   * Compares approximate with exact search, with stored vectors as queries, each left out of its own hits.
+   * @param options `samples` (default 100) vectors, evenly spread; `k` (default 10); `ef` as in a search
+   */
+  measureRecall(options?: {
+    samples?: number
+    k?: number
+    ef?: number
+    signal?: AbortSignal | undefined
+  }): Promise<RecallReport>
+  /** Moves what is in memory into a segment. */
+  flush(): Promise<void>
+  /** Makes everything acknowledged survive power loss, also what was written under `buffered`. */
+  sync(): Promise<void>
+  /** Merges all segments into as few as memory allows, and drops deleted documents for good. An abort changes nothing. */
+  compact(options?: {
+    signal?: AbortSignal | undefined
+    onProgress?: (progress: Progress) => void
+  }): Promise<CompactionResult>
+  /** Flushes, and builds the graphs that are missing or were built with other parameters. Parameters given here stay. */
+  buildIndex(options?: {
+    M?: number
+    efConstruction?: number
+    signal?: AbortSignal | undefined
+    onProgress?: (progress: Progress) => void
+  }): Promise<void>
+  /** Drops the graphs; none is built again until {@link buildIndex}. */
+  dropIndex(): Promise<void>
+  /** Whether every flushed segment that is large enough for a graph has one. */
+  hasIndex(): Promise<boolean>
+  configure(options: Partial<Pick<CollectionOptions, 'durability' | 'compaction' | 'index'>>): Promise<void>
+  stats(): Promise<CollectionStats>
+  /** Ends the use of this handle; the collection stays open for others and for work in the background. */
+  close(): Promise<void>
+}
+
+/** What a database is made of and how it was opened. */
+export type DatabaseInfo = {
+  readonly location: string
+  /** `memory`, `node`, … */
+  readonly backend: string
+  /** What keeps a second writer out. */
+  readonly lock: string
+  readonly role: 'writer'
+  /** The build of the kernel in use; results don't depend on it. */
+  readonly kernel: 'simd128' | 'relaxed-simd'
+  readonly collections: number
+  /** Bytes of linear memory that vectors, codes and graphs take. */
+  readonly memoryBytes: number
+  /** Milliseconds spent in the parts of opening. */
+  readonly openMs: { readonly kernel: number; readonly lock: number; readonly manifest: number; readonly sweep: number }
+}
+
+/** An open database. */
+export interface Database extends AsyncDisposable {
+  readonly location: string
+  /**
+   * Makes a collection.
+   * @throws IsovecError `COLLECTION_EXISTS`, unless `ifExists` is `open` and dimension, metric and model agree
+   */
+  createCollection<P extends object = JsonObject>(
+    name: string,
+    options: CollectionOptions & { ifExists?: 'error' | 'open' },
+  ): Promise<Collection<P>>
+  /** @throws IsovecError `COLLECTION_NOT_FOUND`, `MODEL_MISMATCH` */
+  openCollection<P extends object = JsonObject>(name: string, options?: { model?: string }): Promise<Collection<P>>
+  hasCollection(name: string): Promise<boolean>
+  /** Names, sorted. */
+  listCollections(): Promise<string[]>
+  /** Renames atomically; with `replace` a collection that has the new name is dropped by the same step. */
+  renameCollection(from: string, to: string, options?: { replace?: boolean }): Promise<void>
+  dropCollection(name: string): Promise<void>
+  info(): Promise<DatabaseInfo>
+  /** Waits for writes under way, ends background work and lets go of the lock. */
+  close(): Promise<void>
+}
+
+/** Opens a database, and makes one if there is none. */
+export type OpenDatabase = (location: string | URL | StorageBackend, options?: OpenOptions) => Promise<Database>

@@ -1,0 +1,645 @@
+/**
+ * A collection as its users see it: checks arguments, puts calls in order, and leaves the work to writer, maintenance and query.
+ */
+import type {
+  Collection,
+  CollectionOptions,
+  CollectionStats,
+  CompactionResult,
+  Document,
+  Hit,
+  Include,
+  JsonObject,
+  Progress,
+  RecallReport,
+  ResolvedCollectionOptions,
+  SearchRequest,
+  SearchResult,
+  StoredDocument,
+  WriteOperation,
+  WriteOptions,
+} from './api.ts'
+import { abortError, IsovecError, throwIfAborted } from './errors.ts'
+import { fileBytes, Maintenance } from './maintenance.ts'
+import {
+  checkChoice,
+  checkConfiguration,
+  checkFlag,
+  checkHnsw,
+  checkOptions,
+  checkSignal,
+  checkWhole,
+  invalid,
+  refuseUnsupported,
+} from './options.ts'
+import type { Recovered } from './recovery.ts'
+import { hydrate, type Wanted } from './search/hydrate.ts'
+import { efMax, type Query, runQuery } from './search/query.ts'
+import { Slice } from './slice.ts'
+import { liveCountOf, type SearchSource, type Snapshot } from './snapshot.ts'
+import type { CollectionState } from './state.ts'
+import { type Batch, BatchBuilder, checkId, copyVector } from './storage/batch.ts'
+import { metrics } from './storage/segment.ts'
+import { Writer } from './writer.ts'
+
+const kMax = 10_000
+const hitsWanted: Wanted = { payload: true, vector: false }
+const allWanted: Wanted = { payload: true, vector: true }
+/** Documents and bytes of one atomic batch of an ingest. */
+const ingestCountMax = 1000
+const ingestSizeMax = 4 * 1024 * 1024
+/** Batches of an ingest under way at a time: one is encoded while the other is written. */
+const ingestDepth = 2
+
+/** One open collection with everything that works on it; handles share it. */
+export class CollectionCore {
+  name: string
+  readonly state: CollectionState
+  readonly writer: Writer
+  readonly maintenance: Maintenance
+  isClosed = false
+
+  /** @param report is told failures of background work */
+  constructor(name: string, recovered: Recovered, report: (error: IsovecError) => void) {
+    this.name = name
+    this.state = recovered.state
+    this.maintenance = new Maintenance(this.state, report)
+    this.writer = new Writer(this.state, () => this.maintenance.flush())
+    if (recovered.wal !== undefined) this.writer.adopt(recovered.wal)
+    this.maintenance.schedule()
+  }
+
+  /** Waits for writes under way, ends background work, closes the log and lets go of every source. */
+  async close(): Promise<void> {
+    if (this.isClosed) return
+    this.isClosed = true
+    try {
+      await this.writer.close()
+    } finally {
+      await this.maintenance.close()
+      this.state.dispose()
+    }
+  }
+
+  /**
+   * Waits until everything that was asked for before has taken effect and every source can be read without an await.
+   * @param images whether vectors will be needed; ids always are
+   */
+  async #warm(signal: AbortSignal | undefined, images: boolean): Promise<void> {
+    throwIfAborted(signal)
+    const pending = this.writer.settled()
+    if (pending !== undefined) await abortable(pending, signal)
+    const isCold = (source: SearchSource): boolean => !source.areIdsLoaded || (images && !source.isImageLoaded)
+    while (!this.isClosed) {
+      const snapshot = this.state.snapshot()
+      try {
+        const cold = snapshot.sources.filter(isCold)
+        if (cold.length === 0) return
+        for (const source of cold) {
+          await source.loadIds()
+          if (images) await source.loadImage()
+          throwIfAborted(signal)
+        }
+      } finally {
+        snapshot.release()
+      }
+    }
+    throw new IsovecError('CLOSED', 'the database is closed')
+  }
+
+  /** Holds the state as of now; sources that come later are made in memory and need no loading. */
+  async hold(signal: AbortSignal | undefined, images: boolean): Promise<Snapshot> {
+    await this.#warm(signal, images)
+    return this.state.snapshot()
+  }
+
+  /**
+   * Reads from the state as of now. `use` begins in the turn in which the snapshot is taken: until its first await the newest rows and
+   * tombstones are those of the snapshot.
+   */
+  async read<T>(
+    signal: AbortSignal | undefined,
+    images: boolean,
+    use: (snapshot: Snapshot) => T | Promise<T>,
+  ): Promise<T> {
+    await this.#warm(signal, images)
+    const snapshot = this.state.snapshot()
+    try {
+      return await use(snapshot)
+    } finally {
+      snapshot.release()
+    }
+  }
+}
+
+/** Resolves with `promise`, or rejects as soon as the signal fires. */
+function abortable<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  if (signal === undefined) return promise
+  return new Promise((resolve, reject) => {
+    const onAbort = (): void => reject(abortError(signal))
+    signal.addEventListener('abort', onAbort, { once: true })
+    promise.then(resolve, reject).finally(() => signal.removeEventListener('abort', onAbort))
+  })
+}
+
+/** A handle on a collection. */
+export class CollectionHandle<P extends object = JsonObject> implements Collection<P> {
+  readonly #core: CollectionCore
+  #isClosed = false
+
+  constructor(core: CollectionCore) {
+    this.#core = core
+  }
+
+  get name(): string {
+    return this.#core.name
+  }
+
+  get options(): ResolvedCollectionOptions {
+    return this.#core.state.options
+  }
+
+  async write(operations: readonly WriteOperation<P>[], options?: WriteOptions): Promise<void> {
+    const core = this.#open()
+    if (!Array.isArray(operations)) throw invalid('operations', 'is not an array')
+    const batch = this.#builder()
+    operations.forEach((operation, index) => {
+      addOperation(batch, operation, `operations[${index}]`)
+    })
+    await this.#write(core, batch, options)
+  }
+
+  async upsert(docs: Document<P> | readonly Document<P>[], options?: WriteOptions): Promise<void> {
+    const core = this.#open()
+    const batch = this.#builder()
+    if (Array.isArray(docs)) {
+      docs.forEach((doc, index) => {
+        addDocument(batch, doc, `docs[${index}]`)
+      })
+    } else {
+      addDocument(batch, docs, 'docs')
+    }
+    await this.#write(core, batch, options)
+  }
+
+  async delete(ids: string | readonly string[], options?: WriteOptions): Promise<number> {
+    const core = this.#open()
+    const batch = this.#builder()
+    if (Array.isArray(ids)) {
+      ids.forEach((id, index) => {
+        batch.delete(id, `ids[${index}]`)
+      })
+    } else {
+      batch.delete(ids, 'ids')
+    }
+    return this.#write(core, batch, options)
+  }
+
+  async ingest(
+    docs: Iterable<Document<P>> | AsyncIterable<Document<P>>,
+    options?: WriteOptions & { onProgress?: (progress: { count: number }) => void },
+  ): Promise<{ count: number }> {
+    this.#open()
+    checkOptions(options, ['signal', 'durability', 'onProgress'])
+    const { onProgress, ...writeOptions } = options ?? {}
+    const signal = checkSignal(writeOptions.signal)
+    const underWay: Promise<unknown>[] = []
+    let count = 0
+    let seen = 0
+    let batch = this.#builder()
+    const send = async (): Promise<void> => {
+      const size = batch.count
+      const sent = this.#write(this.#open(), batch, writeOptions).then(() => {
+        count += size
+        onProgress?.({ count })
+      })
+      // Rejections are met when the batch's turn comes; until then they must not count as unhandled.
+      sent.catch(() => {})
+      underWay.push(sent)
+      batch = this.#builder()
+      if (underWay.length >= ingestDepth) await underWay.shift()
+    }
+    try {
+      for await (const doc of docs) {
+        throwIfAborted(signal)
+        addDocument(batch, doc, `docs[${seen++}]`)
+        if (batch.count >= ingestCountMax || batch.size >= ingestSizeMax) await send()
+      }
+      if (batch.count > 0) await send()
+    } finally {
+      // What was sent is settled before anybody hears of a failure, so that nothing happens after it.
+      await Promise.allSettled(underWay)
+    }
+    await Promise.all(underWay)
+    return { count }
+  }
+
+  async get(id: string, options?: { include?: Include }): Promise<StoredDocument<P> | undefined> {
+    checkId(id, 'id')
+    checkOptions(options, ['include'])
+    const [document] = await this.#getMany([id], checkInclude(options?.include, allWanted), undefined)
+    return document
+  }
+
+  async getMany(
+    ids: readonly string[],
+    options?: { include?: Include; signal?: AbortSignal | undefined },
+  ): Promise<(StoredDocument<P> | undefined)[]> {
+    if (!Array.isArray(ids)) throw invalid('ids', 'is not an array')
+    ids.forEach((id, index) => {
+      checkId(id, `ids[${index}]`)
+    })
+    checkOptions(options, ['include', 'signal'])
+    return this.#getMany([...ids], checkInclude(options?.include, allWanted), checkSignal(options?.signal))
+  }
+
+  async has(id: string): Promise<boolean> {
+    checkId(id, 'id')
+    const core = this.#open()
+    return core.read(undefined, false, () => core.state.locate(id) !== undefined)
+  }
+
+  async count(filter?: undefined, options?: { signal?: AbortSignal | undefined }): Promise<number> {
+    refuseUnsupported({ filter }, ['filter'], 'count')
+    checkOptions(options, ['signal'])
+    return this.#open().read(checkSignal(options?.signal), false, ({ sources }) => liveCountOf(sources))
+  }
+
+  async *iterate(
+    options: { include?: Include; batchSize?: number; signal?: AbortSignal | undefined } = {},
+  ): AsyncIterableIterator<StoredDocument<P>> {
+    refuseUnsupported(options, ['filter'], 'options')
+    checkOptions(options, ['include', 'batchSize', 'signal'])
+    const wanted = checkInclude(options.include, allWanted)
+    const batchSize = checkWhole(options.batchSize, 100, 1, 10_000, 'options.batchSize')
+    const signal = checkSignal(options.signal)
+    const snapshot = await this.#open().hold(signal, wanted.vector)
+    const slice = new Slice({ signal })
+    try {
+      for (const source of snapshot.sources) {
+        const rowCount = source.rowCount
+        for (let from = 0; from < rowCount; from += batchSize) {
+          const rows: number[] = []
+          for (let row = from; row < Math.min(rowCount, from + batchSize); row++) {
+            if (source.isVisible(row, snapshot.sequence)) rows.push(row)
+          }
+          for (const document of await Promise.all(rows.map((row) => documentAt<P>(source, row, wanted)))) {
+            throwIfAborted(signal)
+            yield document
+          }
+          if (slice.isOver) await slice.next()
+        }
+      }
+    } finally {
+      snapshot.release()
+    }
+  }
+
+  async search(request: SearchRequest): Promise<SearchResult<P>> {
+    const core = this.#open()
+    const checked = checkSearch(request, core.state.options, 'request')
+    return this.#search(core, checked)
+  }
+
+  async searchMany(
+    requests: readonly SearchRequest[],
+    options?: { signal?: AbortSignal | undefined },
+  ): Promise<SearchResult<P>[]> {
+    const core = this.#open()
+    if (!Array.isArray(requests)) throw invalid('requests', 'is not an array')
+    checkOptions(options, ['signal'])
+    const signal = checkSignal(options?.signal)
+    const all = requests.map((request, index) => checkSearch(request, core.state.options, `requests[${index}]`))
+    const slice = new Slice({ signal })
+    const results: SearchResult<P>[] = []
+    for (const checked of all) {
+      throwIfAborted(signal)
+      results.push(await this.#search(core, { ...checked, signal: checked.signal ?? signal }))
+      if (slice.isOver) await slice.next()
+    }
+    return results
+  }
+
+  async measureRecall(
+    options: { samples?: number; k?: number; ef?: number; signal?: AbortSignal | undefined } = {},
+  ): Promise<RecallReport> {
+    const core = this.#open()
+    refuseUnsupported(options, ['recall'], 'options')
+    checkOptions(options, ['samples', 'k', 'ef', 'signal'])
+    const samples = checkWhole(options.samples, 100, 1, 100_000, 'options.samples')
+    const k = checkWhole(options.k, 10, 1, kMax - 1, 'options.k')
+    const ef = options.ef === undefined ? undefined : checkWhole(options.ef, 0, 1, efMax, 'options.ef')
+    return measureRecall(core, { samples, k, ef, signal: checkSignal(options.signal) }, (checked) =>
+      this.#search(core, checked),
+    )
+  }
+
+  async flush(): Promise<void> {
+    const core = this.#open()
+    await core.writer.seal()
+    await core.maintenance.flush()
+  }
+
+  async sync(): Promise<void> {
+    await this.#open().writer.sync()
+  }
+
+  async compact(
+    options: { signal?: AbortSignal | undefined; onProgress?: (progress: Progress) => void } = {},
+  ): Promise<CompactionResult> {
+    const core = this.#open()
+    checkOptions(options, ['signal', 'onProgress'])
+    const signal = checkSignal(options.signal)
+    throwIfAborted(signal)
+    await this.flush()
+    return core.maintenance.compact({ signal, onProgress: options.onProgress })
+  }
+
+  async buildIndex(
+    options: {
+      M?: number
+      efConstruction?: number
+      signal?: AbortSignal | undefined
+      onProgress?: (progress: Progress) => void
+    } = {},
+  ): Promise<void> {
+    const core = this.#open()
+    checkOptions(options, ['M', 'efConstruction', 'signal', 'onProgress'])
+    const hnsw = checkHnsw(options, 'options', core.state.options.hnsw)
+    const signal = checkSignal(options.signal)
+    throwIfAborted(signal)
+    await this.flush()
+    await core.maintenance.buildIndex(hnsw, { signal, onProgress: options.onProgress })
+  }
+
+  async dropIndex(): Promise<void> {
+    const core = this.#open()
+    await core.writer.settled()
+    await core.maintenance.dropIndex()
+  }
+
+  async hasIndex(): Promise<boolean> {
+    const core = this.#open()
+    await core.writer.settled()
+    return core.maintenance.hasIndex
+  }
+
+  async configure(options: Partial<Pick<CollectionOptions, 'durability' | 'compaction' | 'index'>>): Promise<void> {
+    const core = this.#open()
+    checkConfiguration(options, core.state.options)
+    await core.writer.settled()
+    await core.state.commit(
+      (body) => ({ ...body, options: checkConfiguration(options, body.options) }),
+      () => {},
+    )
+    core.maintenance.schedule()
+  }
+
+  async stats(): Promise<CollectionStats> {
+    const core = this.#open()
+    await core.writer.settled()
+    return statsOf(core)
+  }
+
+  async close(): Promise<void> {
+    if (this.#isClosed) return
+    this.#isClosed = true
+    await this.#core.writer.settled()
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close()
+  }
+
+  #open(): CollectionCore {
+    if (this.#isClosed || this.#core.isClosed) {
+      throw new IsovecError('CLOSED', `the collection ${this.name} is closed`, { collection: this.name })
+    }
+    return this.#core
+  }
+
+  #builder(): BatchBuilder {
+    const { dimension, metric } = this.options
+    return new BatchBuilder(dimension, metric === 'cosine')
+  }
+
+  async #write(core: CollectionCore, builder: BatchBuilder, given: WriteOptions | undefined): Promise<number> {
+    const options = checkOptions(given, ['signal', 'durability'])
+    const durability = checkChoice(
+      options.durability,
+      ['strict', 'buffered'],
+      core.state.options.durability,
+      'options.durability',
+    )
+    const signal = checkSignal(options.signal)
+    if (builder.count === 0) return 0
+    const batch: Batch = builder.build()
+    return core.writer.write(batch, durability === 'strict', signal)
+  }
+
+  async #getMany(
+    ids: readonly string[],
+    wanted: Wanted,
+    signal: AbortSignal | undefined,
+  ): Promise<(StoredDocument<P> | undefined)[]> {
+    const core = this.#open()
+    return core.read(signal, wanted.vector, () =>
+      Promise.all(
+        ids.map((id) => {
+          const place = core.state.locate(id)
+          return place === undefined ? undefined : documentAt<P>(place.source, place.row, wanted)
+        }),
+      ),
+    )
+  }
+
+  async #search(core: CollectionCore, checked: CheckedSearch): Promise<SearchResult<P>> {
+    const started = performance.now()
+    return core.read(checked.signal, true, async (snapshot) => {
+      const liveCount = Math.max(1, liveCountOf(snapshot.sources))
+      const count = Math.min(checked.offset + checked.k, liveCount)
+      const answer = await runQuery(snapshot, { ...checked, count })
+      const found = answer.candidates.slice(checked.offset, checked.offset + checked.k)
+      const hits: (Hit<P> | Promise<Hit<P>>)[] = found.map(({ source, row, id, score }) => {
+        const parts = hydrate<P>(source, row, checked.wanted)
+        return parts instanceof Promise ? parts.then((read) => ({ id, score, ...read })) : { id, score, ...parts }
+      })
+      return {
+        hits: hits.some((hit) => hit instanceof Promise) ? await Promise.all(hits) : (hits as Hit<P>[]),
+        exact: answer.exact,
+        plan: answer.plan,
+        visited: answer.visited,
+        elapsedMs: performance.now() - started,
+      }
+    })
+  }
+}
+
+type CheckedSearch = Omit<Query, 'count'> & { readonly k: number; readonly offset: number; readonly wanted: Wanted }
+
+const requestKeys = ['vector', 'k', 'mode', 'ef', 'metric', 'minScore', 'offset', 'include', 'signal']
+
+function checkSearch(request: SearchRequest, options: ResolvedCollectionOptions, field: string): CheckedSearch {
+  if (typeof request !== 'object' || request === null) throw invalid(field, 'is not an object')
+  refuseUnsupported(request, ['filter', 'near', 'recall', 'groupBy', 'groupSize'], field)
+  checkOptions(request, requestKeys, field)
+  const metric = checkChoice(request.metric, metrics, options.metric, `${field}.metric`)
+  const vector = copyVector(request.vector, options.dimension, `${field}.vector`)
+  if (metric === 'cosine' && vector.every((component) => component === 0)) {
+    throw invalid(`${field}.vector`, 'a zero vector has no direction under cosine')
+  }
+  const mode = checkChoice(request.mode, ['auto', 'exact', 'approximate'], 'auto', `${field}.mode`)
+  const { minScore } = request
+  if (minScore !== undefined && (typeof minScore !== 'number' || Number.isNaN(minScore))) {
+    throw invalid(`${field}.minScore`, 'is not a number')
+  }
+  return {
+    vector,
+    metric,
+    isExact: mode === 'exact' || metric !== options.metric,
+    k: checkWhole(request.k, 10, 1, kMax, `${field}.k`),
+    offset: checkWhole(request.offset, 0, 0, Number.MAX_SAFE_INTEGER - kMax, `${field}.offset`),
+    ef: request.ef === undefined ? undefined : checkWhole(request.ef, 0, 1, efMax, `${field}.ef`),
+    minScore: minScore ?? Number.NEGATIVE_INFINITY,
+    signal: checkSignal(request.signal, `${field}.signal`),
+    wanted: checkInclude(request.include, hitsWanted, `${field}.include`),
+  }
+}
+
+function checkInclude(value: Include | undefined, fallback: Wanted, field = 'options.include'): Wanted {
+  if (value === undefined) return fallback
+  checkOptions(value, ['payload', 'vector'], field)
+  if (Array.isArray(value.payload)) {
+    throw new IsovecError('UNSUPPORTED', `${field}.payload: choosing paths is not supported by this version`, {
+      field: `${field}.payload`,
+    })
+  }
+  return {
+    payload: checkFlag(value.payload, fallback.payload, `${field}.payload`),
+    vector: checkFlag(value.vector, fallback.vector, `${field}.vector`),
+  }
+}
+
+function addOperation(batch: BatchBuilder, operation: unknown, field: string): void {
+  if (typeof operation !== 'object' || operation === null) throw invalid(field, 'is not an object')
+  refuseUnsupported(operation, ['patch'], field)
+  const keys = Object.keys(operation)
+  if (keys.length !== 1) throw invalid(field, 'names not exactly one of upsert and delete')
+  const given = operation as { upsert?: unknown; delete?: unknown }
+  if (keys[0] === 'upsert') addDocument(batch, given.upsert, `${field}.upsert`)
+  else if (keys[0] === 'delete') batch.delete(given.delete, `${field}.delete`)
+  else throw invalid(`${field}.${keys[0]}`, 'is not an operation')
+}
+
+function addDocument(batch: BatchBuilder, doc: unknown, field: string): void {
+  if (typeof doc !== 'object' || doc === null) throw invalid(field, 'is not a document')
+  const { id, vector, payload } = checkOptions(doc as Partial<Document>, ['id', 'vector', 'payload'], field)
+  batch.upsert(id, vector, payload, field)
+}
+
+function documentAt<P extends object>(
+  source: SearchSource,
+  row: number,
+  wanted: Wanted,
+): StoredDocument<P> | Promise<StoredDocument<P>> {
+  const id = source.idAt(row)
+  const parts = hydrate<P>(source, row, wanted)
+  return parts instanceof Promise ? parts.then((read) => ({ id, ...read })) : { id, ...parts }
+}
+
+type RecallOptions = { samples: number; k: number; ef: number | undefined; signal: AbortSignal | undefined }
+
+/** Recall of approximate search for stored vectors, spread evenly over all rows. */
+async function measureRecall(
+  core: CollectionCore,
+  { samples, k, ef, signal }: RecallOptions,
+  search: (checked: CheckedSearch) => Promise<SearchResult<object>>,
+): Promise<RecallReport> {
+  const snapshot = await core.hold(signal, true)
+  const queries: { id: string; vector: Float32Array }[] = []
+  try {
+    const total = liveCountOf(snapshot.sources)
+    const step = Math.max(1, total / samples)
+    let seen = 0
+    for (const source of snapshot.sources) {
+      for (let row = 0; row < source.rowCount && queries.length < samples; row++) {
+        if (!source.isVisible(row, snapshot.sequence)) continue
+        if (seen++ < queries.length * step) continue
+        const vector = source.image.vectorAt(row)
+        // A zero vector has no neighbours to speak of under cosine, and none is stored there.
+        queries.push({ id: source.idAt(row), vector })
+      }
+    }
+  } finally {
+    snapshot.release()
+  }
+  const { metric } = core.state.options
+  const base = {
+    metric,
+    k: k + 1,
+    offset: 0,
+    minScore: Number.NEGATIVE_INFINITY,
+    signal,
+    wanted: { payload: false, vector: false },
+  }
+  let found = 0
+  let wanted = 0
+  let visited = 0
+  const approximateMs: number[] = []
+  const exactMs: number[] = []
+  for (const { id, vector } of queries) {
+    const approximate = await search({ ...base, vector, isExact: false, ef })
+    const exact = await search({ ...base, vector, isExact: true, ef: undefined })
+    const truth = new Set(
+      exact.hits
+        .map((hit) => hit.id)
+        .filter((other) => other !== id)
+        .slice(0, k),
+    )
+    const answers = approximate.hits.map((hit) => hit.id).filter((other) => other !== id)
+    found += answers.slice(0, k).filter((other) => truth.has(other)).length
+    wanted += truth.size
+    visited += approximate.visited
+    approximateMs.push(approximate.elapsedMs)
+    exactMs.push(exact.elapsedMs)
+  }
+  return {
+    recall: wanted === 0 ? 1 : found / wanted,
+    samples: queries.length,
+    k,
+    visited: queries.length === 0 ? 0 : visited / queries.length,
+    approximateMs: median(approximateMs),
+    exactMs: median(exactMs),
+  }
+}
+
+function median(values: number[]): number {
+  values.sort((a, b) => a - b)
+  return values[values.length >> 1] ?? 0
+}
+
+function statsOf(core: CollectionCore): CollectionStats {
+  const { state, maintenance, writer } = core
+  const { segments, sealed, active } = state
+  const memtables = [...sealed.map(({ memtable }) => memtable), active]
+  const segmentRows = segments.reduce((sum, { rowCount }) => sum + rowCount, 0)
+  const segmentDocs = liveCountOf(segments)
+  const memtableDocs = liveCountOf(memtables)
+  const docs = segmentDocs + memtableDocs
+  const memoryBytes = [...segments, ...memtables].reduce((sum, { memorySize }) => sum + memorySize, 0)
+  const { lastBackgroundError } = maintenance
+  return {
+    docs,
+    memtableDocs,
+    segments: segments.length,
+    segmentDocs,
+    deleted: segmentRows - segmentDocs,
+    deletedRatio: segmentRows === 0 ? 0 : (segmentRows - segmentDocs) / segmentRows,
+    bytes: fileBytes(segments),
+    walBytes: writer.walSize,
+    indexBytes: segments.reduce((sum, { graphFile }) => sum + (graphFile?.length ?? 0), 0),
+    memoryBytes,
+    memoryBytesPerDoc: docs === 0 ? 0 : memoryBytes / docs,
+    ...(lastBackgroundError === undefined ? {} : { lastBackgroundError }),
+  }
+}
