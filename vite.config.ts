@@ -37,6 +37,7 @@ export default defineConfig({
     alias: { '#platform': at('src/platform-node.ts') },
     include: ['test/**/*.test.ts'],
     globalSetup: ['test/kernel/setup.ts'],
+    reporters: ['default', at('test/support/summary.ts')],
     testTimeout: 60_000,
     hookTimeout: 60_000,
   },

@@ -71,14 +71,26 @@ export type Document<P extends object = JsonObject> = {
   payload?: P
 }
 
-/** A document as it is read: only what `include` asked for is there. */
-export type StoredDocument<P extends object = JsonObject> = { id: string; vector?: Float32Array; payload?: P }
+/** What reads return beside the id. */
+export type Include = { payload?: boolean; vector?: boolean }
+
+/** Typed by `include`: what was not asked for is not there; of an `include` that is not known, either may be. */
+type VectorPart<I extends Include, ByDefault extends boolean> = Include extends I
+  ? { vector?: Float32Array }
+  : (I extends { vector: boolean } ? I['vector'] : ByDefault) extends true
+    ? { vector: Float32Array }
+    : unknown
+type PayloadPart<P extends object, I extends Include> = I extends { payload: false } ? unknown : { payload?: P }
+
+/** A document as it is read: vector and payload unless `include` says otherwise; a document may have no payload. */
+export type StoredDocument<P extends object = JsonObject, I extends Include = Include> = { id: string } & VectorPart<
+  I,
+  true
+> &
+  PayloadPart<P, I>
 
 /** One operation of an atomic write. */
 export type WriteOperation<P extends object = JsonObject> = { upsert: Document<P> } | { delete: string }
-
-/** What reads return beside the id. */
-export type Include = { payload?: boolean; vector?: boolean }
 
 export type WriteOptions = {
   signal?: AbortSignal | undefined
@@ -87,7 +99,7 @@ export type WriteOptions = {
 }
 
 /** What to look for. */
-export type SearchRequest = {
+export type SearchRequest<I extends Include = Include> = {
   vector: VectorInput
   /** Hits wanted: 1 to 10,000. Default 10. */
   k?: number
@@ -102,22 +114,21 @@ export type SearchRequest = {
   /** Hits to skip. Default 0. */
   offset?: number
   /** Default: payload without vector. */
-  include?: Include
+  include?: I
   signal?: AbortSignal | undefined
 }
 
 /** A document that was found. */
-export type Hit<P extends object = JsonObject> = {
+export type Hit<P extends object = JsonObject, I extends Include = Include> = {
   id: string
   /** Higher is better: cosine similarity, inner product or negated euclidean distance of the 32-bit vectors. */
   score: number
-  payload?: P
-  vector?: Float32Array
-}
+} & VectorPart<I, false> &
+  PayloadPart<P, I>
 
 /** Hits, best first; equal scores by id in the order of UTF-16 code units. */
-export type SearchResult<P extends object = JsonObject> = {
-  hits: Hit<P>[]
+export type SearchResult<P extends object = JsonObject, I extends Include = Include> = {
+  hits: Hit<P, I>[]
   /** Whether this is what scoring every vector exactly would give. */
   exact: boolean
   plan: Plan
@@ -186,26 +197,29 @@ export interface Collection<P extends object = JsonObject> extends AsyncDisposab
   ): Promise<{ count: number }>
   /** Deletes documents; returns how many existed. */
   delete(ids: string | readonly string[], options?: WriteOptions): Promise<number>
-  get(id: string, options?: { include?: Include }): Promise<StoredDocument<P> | undefined>
+  get<const I extends Include = { vector: true }>(
+    id: string,
+    options?: { include?: I },
+  ): Promise<StoredDocument<P, I> | undefined>
   /** Documents in the order asked, `undefined` for those that don't exist; all of one moment. */
-  getMany(
+  getMany<const I extends Include = { vector: true }>(
     ids: readonly string[],
-    options?: { include?: Include; signal?: AbortSignal | undefined },
-  ): Promise<(StoredDocument<P> | undefined)[]>
+    options?: { include?: I; signal?: AbortSignal | undefined },
+  ): Promise<(StoredDocument<P, I> | undefined)[]>
   has(id: string): Promise<boolean>
   /** Number of documents. */
   count(filter?: undefined, options?: { signal?: AbortSignal | undefined }): Promise<number>
   /** All documents of the moment of the call, in no particular order. Leaving the loop frees what it holds. */
-  iterate(options?: {
-    include?: Include
+  iterate<const I extends Include = { vector: true }>(options?: {
+    include?: I
     batchSize?: number
     signal?: AbortSignal | undefined
-  }): AsyncIterableIterator<StoredDocument<P>>
-  search(request: SearchRequest): Promise<SearchResult<P>>
-  searchMany(
-    requests: readonly SearchRequest[],
+  }): AsyncIterableIterator<StoredDocument<P, I>>
+  search<const I extends Include = { vector: false }>(request: SearchRequest<I>): Promise<SearchResult<P, I>>
+  searchMany<const I extends Include = { vector: false }>(
+    requests: readonly SearchRequest<I>[],
     options?: { signal?: AbortSignal | undefined },
-  ): Promise<SearchResult<P>[]>
+  ): Promise<SearchResult<P, I>[]>
   /**
    * Compares approximate with exact search, with stored vectors as queries, each left out of its own hits.
    * @param options `samples` (default 100) vectors, evenly spread; `k` (default 10); `ef` as in a search

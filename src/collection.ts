@@ -234,23 +234,26 @@ export class CollectionHandle<P extends object = JsonObject> implements Collecti
     return { count }
   }
 
-  async get(id: string, options?: { include?: Include }): Promise<StoredDocument<P> | undefined> {
+  async get<const I extends Include = { vector: true }>(
+    id: string,
+    options?: { include?: I },
+  ): Promise<StoredDocument<P, I> | undefined> {
     checkId(id, 'id')
     checkOptions(options, ['include'])
-    const [document] = await this.#getMany([id], checkInclude(options?.include, allWanted), undefined)
+    const [document] = await this.#getMany<I>([id], checkInclude(options?.include, allWanted), undefined)
     return document
   }
 
-  async getMany(
+  async getMany<const I extends Include = { vector: true }>(
     ids: readonly string[],
-    options?: { include?: Include; signal?: AbortSignal | undefined },
-  ): Promise<(StoredDocument<P> | undefined)[]> {
+    options?: { include?: I; signal?: AbortSignal | undefined },
+  ): Promise<(StoredDocument<P, I> | undefined)[]> {
     if (!Array.isArray(ids)) throw invalid('ids', 'is not an array')
     ids.forEach((id, index) => {
       checkId(id, `ids[${index}]`)
     })
     checkOptions(options, ['include', 'signal'])
-    return this.#getMany([...ids], checkInclude(options?.include, allWanted), checkSignal(options?.signal))
+    return this.#getMany<I>([...ids], checkInclude(options?.include, allWanted), checkSignal(options?.signal))
   }
 
   async has(id: string): Promise<boolean> {
@@ -265,9 +268,9 @@ export class CollectionHandle<P extends object = JsonObject> implements Collecti
     return this.#open().read(checkSignal(options?.signal), false, ({ sources }) => liveCountOf(sources))
   }
 
-  async *iterate(
-    options: { include?: Include; batchSize?: number; signal?: AbortSignal | undefined } = {},
-  ): AsyncIterableIterator<StoredDocument<P>> {
+  async *iterate<const I extends Include = { vector: true }>(
+    options: { include?: I; batchSize?: number; signal?: AbortSignal | undefined } = {},
+  ): AsyncIterableIterator<StoredDocument<P, I>> {
     refuseUnsupported(options, ['filter'], 'options')
     checkOptions(options, ['include', 'batchSize', 'signal'])
     const wanted = checkInclude(options.include, allWanted)
@@ -283,7 +286,7 @@ export class CollectionHandle<P extends object = JsonObject> implements Collecti
           for (let row = from; row < Math.min(rowCount, from + batchSize); row++) {
             if (source.isVisible(row, snapshot.sequence)) rows.push(row)
           }
-          for (const document of await Promise.all(rows.map((row) => documentAt<P>(source, row, wanted)))) {
+          for (const document of await Promise.all(rows.map((row) => documentAt<P, I>(source, row, wanted)))) {
             throwIfAborted(signal)
             yield document
           }
@@ -295,23 +298,23 @@ export class CollectionHandle<P extends object = JsonObject> implements Collecti
     }
   }
 
-  async search(request: SearchRequest): Promise<SearchResult<P>> {
+  async search<const I extends Include = { vector: false }>(request: SearchRequest<I>): Promise<SearchResult<P, I>> {
     const core = this.#open()
     const checked = checkSearch(request, core.state.options, 'request')
     return this.#search(core, checked)
   }
 
-  async searchMany(
-    requests: readonly SearchRequest[],
+  async searchMany<const I extends Include = { vector: false }>(
+    requests: readonly SearchRequest<I>[],
     options?: { signal?: AbortSignal | undefined },
-  ): Promise<SearchResult<P>[]> {
+  ): Promise<SearchResult<P, I>[]> {
     const core = this.#open()
     if (!Array.isArray(requests)) throw invalid('requests', 'is not an array')
     checkOptions(options, ['signal'])
     const signal = checkSignal(options?.signal)
     const all = requests.map((request, index) => checkSearch(request, core.state.options, `requests[${index}]`))
     const slice = new Slice({ signal })
-    const results: SearchResult<P>[] = []
+    const results: SearchResult<P, I>[] = []
     for (const checked of all) {
       throwIfAborted(signal)
       results.push(await this.#search(core, { ...checked, signal: checked.signal ?? signal }))
@@ -437,35 +440,36 @@ export class CollectionHandle<P extends object = JsonObject> implements Collecti
     return core.writer.write(batch, durability === 'strict', signal)
   }
 
-  async #getMany(
+  async #getMany<I extends Include>(
     ids: readonly string[],
     wanted: Wanted,
     signal: AbortSignal | undefined,
-  ): Promise<(StoredDocument<P> | undefined)[]> {
+  ): Promise<(StoredDocument<P, I> | undefined)[]> {
     const core = this.#open()
     return core.read(signal, wanted.vector, () =>
       Promise.all(
         ids.map((id) => {
           const place = core.state.locate(id)
-          return place === undefined ? undefined : documentAt<P>(place.source, place.row, wanted)
+          return place === undefined ? undefined : documentAt<P, I>(place.source, place.row, wanted)
         }),
       ),
     )
   }
 
-  async #search(core: CollectionCore, checked: CheckedSearch): Promise<SearchResult<P>> {
+  async #search<I extends Include>(core: CollectionCore, checked: CheckedSearch): Promise<SearchResult<P, I>> {
     const started = performance.now()
     return core.read(checked.signal, true, async (snapshot) => {
       const liveCount = Math.max(1, liveCountOf(snapshot.sources))
       const count = Math.min(checked.offset + checked.k, liveCount)
       const answer = await runQuery(snapshot, { ...checked, count })
       const found = answer.candidates.slice(checked.offset, checked.offset + checked.k)
-      const hits: (Hit<P> | Promise<Hit<P>>)[] = found.map(({ source, row, id, score }) => {
+      const hits = found.map(({ source, row, id, score }) => {
         const parts = hydrate<P>(source, row, checked.wanted)
         return parts instanceof Promise ? parts.then((read) => ({ id, score, ...read })) : { id, score, ...parts }
       })
       return {
-        hits: hits.some((hit) => hit instanceof Promise) ? await Promise.all(hits) : (hits as Hit<P>[]),
+        // What is there is what `include` asked for, which is what the type says.
+        hits: (hits.some((hit) => hit instanceof Promise) ? await Promise.all(hits) : hits) as Hit<P, I>[],
         exact: answer.exact,
         plan: answer.plan,
         visited: answer.visited,
@@ -537,14 +541,16 @@ function addDocument(batch: BatchBuilder, doc: unknown, field: string): void {
   batch.upsert(id, vector, payload, field)
 }
 
-function documentAt<P extends object>(
+/** A document with the parts that are wanted, which are those that its type has. */
+function documentAt<P extends object, I extends Include>(
   source: SearchSource,
   row: number,
   wanted: Wanted,
-): StoredDocument<P> | Promise<StoredDocument<P>> {
+): StoredDocument<P, I> | Promise<StoredDocument<P, I>> {
   const id = source.idAt(row)
   const parts = hydrate<P>(source, row, wanted)
-  return parts instanceof Promise ? parts.then((read) => ({ id, ...read })) : { id, ...parts }
+  if (parts instanceof Promise) return parts.then((read) => ({ id, ...read }) as StoredDocument<P, I>)
+  return { id, ...parts } as StoredDocument<P, I>
 }
 
 type RecallOptions = { samples: number; k: number; ef: number | undefined; signal: AbortSignal | undefined }

@@ -77,7 +77,15 @@ export function checkCollectionName(name: unknown): asserts name is string {
 
 export function checkSignal(value: unknown, field = 'options.signal'): AbortSignal | undefined {
   if (value === undefined || value instanceof AbortSignal) return value
+  // A signal of another realm is an instance of another class.
+  const signal = value as Partial<AbortSignal> | null
+  if (typeof signal?.aborted === 'boolean' && typeof signal.addEventListener === 'function') return signal as AbortSignal
   throw invalid(field, 'is not an AbortSignal')
+}
+
+export function checkCallback<T>(value: T, field: string): T {
+  if (value === undefined || typeof value === 'function') return value
+  throw invalid(field, 'is not a function')
 }
 
 /** The name of a model. */

@@ -93,7 +93,8 @@ export class ByteWriter {
   }
 
   uint8(value: number): void {
-    this.#view.setUint8(this.claim(1), value)
+    const offset = this.claim(1)
+    this.#view.setUint8(offset, value)
   }
 
   uint16(value: number): void {

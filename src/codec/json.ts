@@ -24,11 +24,13 @@ export function encodePayload(payload: unknown, field: string): string {
   if (typeof payload !== 'object' || payload === null || Array.isArray(payload)) {
     throw invalid(field, 'a payload is a plain object')
   }
-  const text = encodeValue(payload, field, 1, [])
-  return text as string
+  return encodeObject(payload, field, 1, { field, ancestors: [] })
 }
 
-function encodeValue(value: unknown, path: string, depth: number, ancestors: object[]): string | undefined {
+/** Where an encoding began, and the objects on the way from there. */
+type Walk = { readonly field: string; readonly ancestors: object[] }
+
+function encodeValue(value: unknown, path: string, depth: number, walk: Walk): string | undefined {
   switch (typeof value) {
     case 'string':
       return JSON.stringify(value)
@@ -40,47 +42,63 @@ function encodeValue(value: unknown, path: string, depth: number, ancestors: obj
     case 'undefined':
       return undefined
     case 'object':
-      return value === null ? 'null' : encodeObject(value, path, depth, ancestors)
+      return value === null ? 'null' : encodeObject(value, path, depth, walk)
     default:
       throw invalid(path, `a ${typeof value} is not JSON`)
   }
 }
 
-function encodeObject(value: object, path: string, depth: number, ancestors: object[]): string {
+function encodeObject(value: object, path: string, depth: number, walk: Walk): string {
+  if (walk.ancestors.includes(value)) throw invalid(path, 'the payload contains itself')
   if (depth > payloadDepthMax) throw invalid(path, `payloads nest at most ${payloadDepthMax} levels deep`)
-  if (ancestors.includes(value)) throw invalid(path, 'the payload contains itself')
-  ancestors.push(value)
+  walk.ancestors.push(value)
   const text = Array.isArray(value)
-    ? encodeArray(value, path, depth, ancestors)
-    : encodeRecord(value, path, depth, ancestors)
-  ancestors.pop()
+    ? encodeArray(value, path, depth, walk)
+    : encodeRecord(value, path, depth, walk)
+  walk.ancestors.pop()
   return text
 }
 
-function encodeArray(value: readonly unknown[], path: string, depth: number, ancestors: object[]): string {
+function encodeArray(value: readonly unknown[], path: string, depth: number, walk: Walk): string {
+  // Array.prototype, of whatever realm, is an array itself; the prototype of a class is not.
+  if (!Array.isArray(Object.getPrototypeOf(value))) throw notJson(value, path)
   let text = '['
   for (let i = 0; i < value.length; i++) {
-    const element = encodeValue(value[i], `${path}[${i}]`, depth + 1, ancestors)
+    const element = encodeValue(value[i], `${path}[${i}]`, depth + 1, walk)
     if (element === undefined) throw invalid(`${path}[${i}]`, 'undefined in an array is not JSON')
     text += i === 0 ? element : `,${element}`
+    checkLength(text, walk)
   }
   return `${text}]`
 }
 
-function encodeRecord(value: object, path: string, depth: number, ancestors: object[]): string {
-  const prototype = Object.getPrototypeOf(value)
-  // An object of another realm has a foreign Object.prototype, which is recognised by having none itself.
-  if (prototype !== null && Object.getPrototypeOf(prototype) !== null) {
-    throw invalid(path, `a ${value.constructor?.name ?? 'class'} instance is not JSON`)
-  }
+function encodeRecord(value: object, path: string, depth: number, walk: Walk): string {
+  if (!isPlain(value)) throw notJson(value, path)
   if (Object.getOwnPropertySymbols(value).length > 0) throw invalid(path, 'symbol keys are not JSON')
   let text = '{'
   for (const key of Object.keys(value)) {
-    const element = encodeValue((value as Record<string, unknown>)[key], `${path}.${key}`, depth + 1, ancestors)
+    const element = encodeValue((value as Record<string, unknown>)[key], `${path}.${key}`, depth + 1, walk)
     if (element === undefined) continue
     text += `${text === '{' ? '' : ','}${JSON.stringify(key)}:${element}`
+    checkLength(text, walk)
   }
   return `${text}}`
+}
+
+/** Whether an object is nobody's instance, in this realm or another: its prototype is none, or one that looks like Object.prototype. */
+function isPlain(value: object): boolean {
+  const prototype = Object.getPrototypeOf(value)
+  return prototype === null || (Object.getPrototypeOf(prototype) === null && Object.hasOwn(prototype, 'isPrototypeOf'))
+}
+
+/** Ends early: objects that stand in many places can make a text that no memory holds. A code unit takes at least one byte. */
+function checkLength(text: string, { field }: Walk): void {
+  if (text.length > payloadSizeMax) throw invalid(field, `a payload is larger than ${payloadSizeMax} bytes`)
+}
+
+function notJson(value: object, path: string): IsovecError {
+  const name: unknown = Object.getPrototypeOf(value)?.constructor?.name
+  return invalid(path, `an instance of ${typeof name === 'string' && name !== '' ? name : 'a class'} is not JSON`)
 }
 
 function invalid(path: string, problem: string): IsovecError {

@@ -21,7 +21,7 @@ export abstract class SequentialFile implements WritableFile {
     this.file = file
   }
 
-  /** Hands all parts, `length` bytes of which each part has at least one, to the platform from byte `offset` on. Never called twice at once. */
+  /** Hands `parts`, none of them empty and `length` bytes together, to the platform from byte `offset` on. Never twice at once. */
   protected abstract write(parts: readonly Uint8Array[], length: number, offset: number): Promise<void>
   /** Makes what was written and the file's name survive power loss. May run beside `write`, never twice at once. */
   protected abstract flush(): Promise<void>
@@ -82,7 +82,7 @@ export abstract class SequentialFile implements WritableFile {
   }
 }
 
-/** A {@link RandomAccessFile} over two primitives. It checks ranges, lets reads run side by side, and closes once, after the last of them. */
+/** A {@link RandomAccessFile} over two primitives. It checks ranges, lets reads run side by side, and closes once, after them. */
 export abstract class ReadFile implements RandomAccessFile {
   readonly size: number
   /** The file's name in errors, relative to the database. */

@@ -186,8 +186,15 @@ async function scan(source: SearchSource, sequence: number, query: Query, slice:
     if (slice.isOver) await slice.next()
   }
   const rows = selection.candidates()
-  source.image.prepare(query.vector, query.metric)
-  return { scored: score(source, rows, sequence), isExact: !isCoded, plan: 'scan', visited: rowCount }
+  const rowsPerLook = rowsPerLookFor(source)
+  const scored: Scored[] = []
+  // Where many rows are equally near, as many are to be scored.
+  for (let from = 0; from < rows.length; from += rowsPerLook) {
+    source.image.prepare(query.vector, query.metric)
+    for (const found of score(source, rows.subarray(from, from + rowsPerLook), sequence)) scored.push(found)
+    if (slice.isOver) await slice.next()
+  }
+  return { scored, isExact: !isCoded, plan: 'scan', visited: rowCount }
 }
 
 type Offer = (row: number, lower: number, upper: number) => void

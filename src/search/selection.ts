@@ -10,9 +10,11 @@ export class Selection {
   #size = 0
   #rows: number[] = []
   #lowers: number[] = []
+  #dropAt: number
 
   constructor(k: number) {
     this.#k = k
+    this.#dropAt = 4 * k + 1024
     this.#uppers = new Float64Array(k)
   }
 
@@ -29,7 +31,10 @@ export class Selection {
     this.#rows.push(row)
     this.#lowers.push(lower)
     if (!Number.isNaN(upper)) this.#push(upper)
-    if (this.#rows.length >= 4 * this.#k + 1024) this.#drop()
+    if (this.#rows.length < this.#dropAt) return
+    this.#drop()
+    // Where many rows are equally near all of them stay; looking through them each time would take quadratic time.
+    this.#dropAt = Math.max(4 * this.#k + 1024, 2 * this.#rows.length)
   }
 
   /** The rows that may be among the k nearest, in the order in which they were offered. */

@@ -4,10 +4,10 @@ import { type Choice, forEachChoice, imageKey, seededChoice } from '../../src/di
 import type { Directory, StorageBackend, WritableFile } from '../../src/directory/directory.ts'
 import { type FaultyOptions, faultyBackend, isStopped } from '../../src/directory/faulty.ts'
 import { memoryBackend, type StoreImage } from '../../src/directory/memory.ts'
+import { runs } from '../support/property.ts'
 
 const least: Choice = () => 0
 const most: Choice = (count) => count - 1
-const seed = process.env.SEED ? { seed: Number(process.env.SEED) } : {}
 
 const bytesOf = (text: string) => new TextEncoder().encode(text)
 
@@ -207,7 +207,7 @@ describe('crash images', () => {
           }
         }
       }),
-      { numRuns: 60, ...seed },
+      runs(60),
     )
     expect(new Set(distinct.values()).size).toBe(distinct.size)
     expect(distinct.size).toBeGreaterThan(300)
@@ -492,6 +492,6 @@ test('calls that are under way together are recorded as they take effect', async
           .sort(),
       ).toEqual(['create', 'create', 'directory', 'open', 'remove'])
     }),
-    { numRuns: 50, ...seed },
+    runs(50),
   )
 })
