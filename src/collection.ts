@@ -19,37 +19,30 @@ import type {
   WriteOperation,
   WriteOptions,
 } from './api.ts'
-import { abortError, IsovecError, throwIfAborted } from './errors.ts'
+import { abortable, abortError, IsovecError, throwIfAborted } from './errors.ts'
+import { ingest } from './ingest.ts'
 import { fileBytes, Maintenance } from './maintenance.ts'
 import {
+  checkCallback,
   checkChoice,
   checkConfiguration,
-  checkFlag,
   checkHnsw,
   checkOptions,
   checkSignal,
   checkWhole,
+  durabilities,
   invalid,
   refuseUnsupported,
 } from './options.ts'
 import type { Recovered } from './recovery.ts'
+import { addDocument, addOperation, allWanted, type CheckedSearch, checkInclude, checkSearch, kMax } from './request.ts'
 import { hydrate, type Wanted } from './search/hydrate.ts'
-import { efMax, type Query, runQuery } from './search/query.ts'
+import { efMax, runQuery } from './search/query.ts'
 import { Slice } from './slice.ts'
 import { liveCountOf, type SearchSource, type Snapshot } from './snapshot.ts'
 import type { CollectionState } from './state.ts'
-import { type Batch, BatchBuilder, checkId, copyVector } from './storage/batch.ts'
-import { metrics } from './storage/segment.ts'
+import { type Batch, BatchBuilder, checkId } from './storage/batch.ts'
 import { Writer } from './writer.ts'
-
-const kMax = 10_000
-const hitsWanted: Wanted = { payload: true, vector: false }
-const allWanted: Wanted = { payload: true, vector: true }
-/** Documents and bytes of one atomic batch of an ingest. */
-const ingestCountMax = 1000
-const ingestSizeMax = 4 * 1024 * 1024
-/** Batches of an ingest under way at a time: one is encoded while the other is written. */
-const ingestDepth = 2
 
 /** One open collection with everything that works on it; handles share it. */
 export class CollectionCore {
@@ -58,6 +51,7 @@ export class CollectionCore {
   readonly writer: Writer
   readonly maintenance: Maintenance
   isClosed = false
+  readonly #reads = new Set<Promise<unknown>>()
 
   /** @param report is told failures of background work */
   constructor(name: string, recovered: Recovered, report: (error: IsovecError) => void) {
@@ -69,7 +63,7 @@ export class CollectionCore {
     this.maintenance.schedule()
   }
 
-  /** Waits for writes under way, ends background work, closes the log and lets go of every source. */
+  /** Waits for writes and reads under way, ends background work, closes the log and lets go of every source. */
   async close(): Promise<void> {
     if (this.isClosed) return
     this.isClosed = true
@@ -77,69 +71,76 @@ export class CollectionCore {
       await this.writer.close()
     } finally {
       await this.maintenance.close()
+      await Promise.allSettled(this.#reads)
       this.state.dispose()
     }
   }
 
   /**
-   * Waits until everything that was asked for before has taken effect and every source can be read without an await.
+   * Reads from the state as of this call: what was asked for before has taken effect, what is asked for later has not. `use` begins in
+   * the turn in which the snapshot is taken: until its first await the newest rows and tombstones are those of the snapshot.
    * @param images whether vectors will be needed; ids always are
    */
-  async #warm(signal: AbortSignal | undefined, images: boolean): Promise<void> {
-    throwIfAborted(signal)
-    const pending = this.writer.settled()
-    if (pending !== undefined) await abortable(pending, signal)
-    const isCold = (source: SearchSource): boolean => !source.areIdsLoaded || (images && !source.isImageLoaded)
-    while (!this.isClosed) {
+  read<T>(signal: AbortSignal | undefined, images: boolean, use: (snapshot: Snapshot) => T | Promise<T>): Promise<T> {
+    return this.#inTurn(signal, images, async () => {
       const snapshot = this.state.snapshot()
       try {
-        const cold = snapshot.sources.filter(isCold)
-        if (cold.length === 0) return
-        for (const source of cold) {
-          await source.loadIds()
-          if (images) await source.loadImage()
-          throwIfAborted(signal)
-        }
+        return await use(snapshot)
       } finally {
         snapshot.release()
       }
-    }
-    throw new IsovecError('CLOSED', 'the database is closed')
+    })
   }
 
-  /** Holds the state as of now; sources that come later are made in memory and need no loading. */
-  async hold(signal: AbortSignal | undefined, images: boolean): Promise<Snapshot> {
-    await this.#warm(signal, images)
-    return this.state.snapshot()
+  /** Holds the state as of this call, until the snapshot is released. */
+  hold(signal: AbortSignal | undefined, images: boolean): Promise<Snapshot> {
+    return this.#inTurn(signal, images, async () => this.state.snapshot())
   }
 
   /**
-   * Reads from the state as of now. `use` begins in the turn in which the snapshot is taken: until its first await the newest rows and
-   * tombstones are those of the snapshot.
+   * Begins a read once everything that was asked for before has taken effect and every source can be read without an await. Later
+   * writes wait for sources to be loaded, since the read must not see them, but not for the read itself.
    */
-  async read<T>(
-    signal: AbortSignal | undefined,
-    images: boolean,
-    use: (snapshot: Snapshot) => T | Promise<T>,
-  ): Promise<T> {
-    await this.#warm(signal, images)
+  async #inTurn<T>(signal: AbortSignal | undefined, images: boolean, begin: () => Promise<T>): Promise<T> {
+    throwIfAborted(signal)
+    if (this.isClosed) throw new IsovecError('CLOSED', 'the database is closed')
+    const start = (): Promise<T> => {
+      const reading = begin()
+      const end = (): unknown => this.#reads.delete(reading)
+      this.#reads.add(reading)
+      reading.then(end, end)
+      return reading
+    }
+    if (this.writer.isIdle && !this.#isCold(images)) return start()
+    const started = new Promise<T>((resolve, reject) => {
+      const turn = this.writer.inTurn(async () => {
+        if (signal?.aborted) return
+        await this.#load(signal, images)
+        resolve(start())
+      })
+      turn.catch(reject)
+    })
+    return abortable(started, signal)
+  }
+
+  #isCold(images: boolean): boolean {
+    return this.state.sources.some((source) => !source.areIdsLoaded || (images && !source.isImageLoaded))
+  }
+
+  /** Loads what is needed of every source. Those that come meanwhile are made in memory and need no loading. */
+  async #load(signal: AbortSignal | undefined, images: boolean): Promise<void> {
+    if (!this.#isCold(images)) return
     const snapshot = this.state.snapshot()
     try {
-      return await use(snapshot)
+      for (const source of snapshot.sources) {
+        if (!source.areIdsLoaded) await source.loadIds()
+        if (images && !source.isImageLoaded) await source.loadImage()
+        throwIfAborted(signal)
+      }
     } finally {
       snapshot.release()
     }
   }
-}
-
-/** Resolves with `promise`, or rejects as soon as the signal fires. */
-function abortable<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
-  if (signal === undefined) return promise
-  return new Promise((resolve, reject) => {
-    const onAbort = (): void => reject(abortError(signal))
-    signal.addEventListener('abort', onAbort, { once: true })
-    promise.then(resolve, reject).finally(() => signal.removeEventListener('abort', onAbort))
-  })
 }
 
 /** A handle on a collection. */
@@ -163,9 +164,7 @@ export class CollectionHandle<P extends object = JsonObject> implements Collecti
     const core = this.#open()
     if (!Array.isArray(operations)) throw invalid('operations', 'is not an array')
     const batch = this.#builder()
-    operations.forEach((operation, index) => {
-      addOperation(batch, operation, `operations[${index}]`)
-    })
+    for (const [index, operation] of operations.entries()) addOperation(batch, operation, `operations[${index}]`)
     await this.#write(core, batch, options)
   }
 
@@ -173,9 +172,7 @@ export class CollectionHandle<P extends object = JsonObject> implements Collecti
     const core = this.#open()
     const batch = this.#builder()
     if (Array.isArray(docs)) {
-      docs.forEach((doc, index) => {
-        addDocument(batch, doc, `docs[${index}]`)
-      })
+      for (const [index, doc] of docs.entries()) addDocument(batch, doc, `docs[${index}]`)
     } else {
       addDocument(batch, docs, 'docs')
     }
@@ -186,9 +183,7 @@ export class CollectionHandle<P extends object = JsonObject> implements Collecti
     const core = this.#open()
     const batch = this.#builder()
     if (Array.isArray(ids)) {
-      ids.forEach((id, index) => {
-        batch.delete(id, `ids[${index}]`)
-      })
+      for (const [index, id] of ids.entries()) batch.delete(id, `ids[${index}]`)
     } else {
       batch.delete(ids, 'ids')
     }
@@ -200,38 +195,14 @@ export class CollectionHandle<P extends object = JsonObject> implements Collecti
     options?: WriteOptions & { onProgress?: (progress: { count: number }) => void },
   ): Promise<{ count: number }> {
     this.#open()
-    checkOptions(options, ['signal', 'durability', 'onProgress'])
-    const { onProgress, ...writeOptions } = options ?? {}
-    const signal = checkSignal(writeOptions.signal)
-    const underWay: Promise<unknown>[] = []
-    let count = 0
-    let seen = 0
-    let batch = this.#builder()
-    const send = async (): Promise<void> => {
-      const size = batch.count
-      const sent = this.#write(this.#open(), batch, writeOptions).then(() => {
-        count += size
-        onProgress?.({ count })
-      })
-      // Rejections are met when the batch's turn comes; until then they must not count as unhandled.
-      sent.catch(() => {})
-      underWay.push(sent)
-      batch = this.#builder()
-      if (underWay.length >= ingestDepth) await underWay.shift()
-    }
-    try {
-      for await (const doc of docs) {
-        throwIfAborted(signal)
-        addDocument(batch, doc, `docs[${seen++}]`)
-        if (batch.count >= ingestCountMax || batch.size >= ingestSizeMax) await send()
-      }
-      if (batch.count > 0) await send()
-    } finally {
-      // What was sent is settled before anybody hears of a failure, so that nothing happens after it.
-      await Promise.allSettled(underWay)
-    }
-    await Promise.all(underWay)
-    return { count }
+    const { onProgress, ...writeOptions } = checkOptions(options, ['signal', 'durability', 'onProgress'])
+    const { signal } = this.#checkWrite(writeOptions)
+    return ingest(docs, {
+      signal,
+      onProgress: checkCallback(onProgress, 'options.onProgress'),
+      begin: () => this.#builder(),
+      write: (batch) => this.#write(this.#open(), batch, writeOptions),
+    })
   }
 
   async get<const I extends Include = { vector: true }>(
@@ -249,9 +220,7 @@ export class CollectionHandle<P extends object = JsonObject> implements Collecti
     options?: { include?: I; signal?: AbortSignal | undefined },
   ): Promise<(StoredDocument<P, I> | undefined)[]> {
     if (!Array.isArray(ids)) throw invalid('ids', 'is not an array')
-    ids.forEach((id, index) => {
-      checkId(id, `ids[${index}]`)
-    })
+    for (const [index, id] of ids.entries()) checkId(id, `ids[${index}]`)
     checkOptions(options, ['include', 'signal'])
     return this.#getMany<I>([...ids], checkInclude(options?.include, allWanted), checkSignal(options?.signal))
   }
@@ -289,6 +258,7 @@ export class CollectionHandle<P extends object = JsonObject> implements Collecti
           for (const document of await Promise.all(rows.map((row) => documentAt<P, I>(source, row, wanted)))) {
             throwIfAborted(signal)
             yield document
+            this.#open()
           }
           if (slice.isOver) await slice.next()
         }
@@ -352,6 +322,7 @@ export class CollectionHandle<P extends object = JsonObject> implements Collecti
   ): Promise<CompactionResult> {
     const core = this.#open()
     checkOptions(options, ['signal', 'onProgress'])
+    checkCallback(options.onProgress, 'options.onProgress')
     const signal = checkSignal(options.signal)
     throwIfAborted(signal)
     await this.flush()
@@ -368,6 +339,7 @@ export class CollectionHandle<P extends object = JsonObject> implements Collecti
   ): Promise<void> {
     const core = this.#open()
     checkOptions(options, ['M', 'efConstruction', 'signal', 'onProgress'])
+    checkCallback(options.onProgress, 'options.onProgress')
     const hnsw = checkHnsw(options, 'options', core.state.options.hnsw)
     const signal = checkSignal(options.signal)
     throwIfAborted(signal)
@@ -426,15 +398,20 @@ export class CollectionHandle<P extends object = JsonObject> implements Collecti
     return new BatchBuilder(dimension, metric === 'cosine')
   }
 
-  async #write(core: CollectionCore, builder: BatchBuilder, given: WriteOptions | undefined): Promise<number> {
+  #checkWrite(given: WriteOptions | undefined): {
+    durability: 'strict' | 'buffered'
+    signal: AbortSignal | undefined
+  } {
     const options = checkOptions(given, ['signal', 'durability'])
-    const durability = checkChoice(
-      options.durability,
-      ['strict', 'buffered'],
-      core.state.options.durability,
-      'options.durability',
-    )
-    const signal = checkSignal(options.signal)
+    return {
+      durability: checkChoice(options.durability, durabilities, this.options.durability, 'options.durability'),
+      signal: checkSignal(options.signal),
+    }
+  }
+
+  async #write(core: CollectionCore, builder: BatchBuilder, given: WriteOptions | undefined): Promise<number> {
+    const { durability, signal } = this.#checkWrite(given)
+    if (signal?.aborted) throw abortError(signal, 'none')
     if (builder.count === 0) return 0
     const batch: Batch = builder.build()
     return core.writer.write(batch, durability === 'strict', signal)
@@ -479,69 +456,6 @@ export class CollectionHandle<P extends object = JsonObject> implements Collecti
   }
 }
 
-type CheckedSearch = Omit<Query, 'count'> & { readonly k: number; readonly offset: number; readonly wanted: Wanted }
-
-const requestKeys = ['vector', 'k', 'mode', 'ef', 'metric', 'minScore', 'offset', 'include', 'signal']
-
-function checkSearch(request: SearchRequest, options: ResolvedCollectionOptions, field: string): CheckedSearch {
-  if (typeof request !== 'object' || request === null) throw invalid(field, 'is not an object')
-  refuseUnsupported(request, ['filter', 'near', 'recall', 'groupBy', 'groupSize'], field)
-  checkOptions(request, requestKeys, field)
-  const metric = checkChoice(request.metric, metrics, options.metric, `${field}.metric`)
-  const vector = copyVector(request.vector, options.dimension, `${field}.vector`)
-  if (metric === 'cosine' && vector.every((component) => component === 0)) {
-    throw invalid(`${field}.vector`, 'a zero vector has no direction under cosine')
-  }
-  const mode = checkChoice(request.mode, ['auto', 'exact', 'approximate'], 'auto', `${field}.mode`)
-  const { minScore } = request
-  if (minScore !== undefined && (typeof minScore !== 'number' || Number.isNaN(minScore))) {
-    throw invalid(`${field}.minScore`, 'is not a number')
-  }
-  return {
-    vector,
-    metric,
-    isExact: mode === 'exact' || metric !== options.metric,
-    k: checkWhole(request.k, 10, 1, kMax, `${field}.k`),
-    offset: checkWhole(request.offset, 0, 0, Number.MAX_SAFE_INTEGER - kMax, `${field}.offset`),
-    ef: request.ef === undefined ? undefined : checkWhole(request.ef, 0, 1, efMax, `${field}.ef`),
-    minScore: minScore ?? Number.NEGATIVE_INFINITY,
-    signal: checkSignal(request.signal, `${field}.signal`),
-    wanted: checkInclude(request.include, hitsWanted, `${field}.include`),
-  }
-}
-
-function checkInclude(value: Include | undefined, fallback: Wanted, field = 'options.include'): Wanted {
-  if (value === undefined) return fallback
-  checkOptions(value, ['payload', 'vector'], field)
-  if (Array.isArray(value.payload)) {
-    throw new IsovecError('UNSUPPORTED', `${field}.payload: choosing paths is not supported by this version`, {
-      field: `${field}.payload`,
-    })
-  }
-  return {
-    payload: checkFlag(value.payload, fallback.payload, `${field}.payload`),
-    vector: checkFlag(value.vector, fallback.vector, `${field}.vector`),
-  }
-}
-
-function addOperation(batch: BatchBuilder, operation: unknown, field: string): void {
-  if (typeof operation !== 'object' || operation === null) throw invalid(field, 'is not an object')
-  refuseUnsupported(operation, ['patch'], field)
-  const keys = Object.keys(operation)
-  if (keys.length !== 1) throw invalid(field, 'names not exactly one of upsert and delete')
-  const given = operation as { upsert?: unknown; delete?: unknown }
-  if (keys[0] === 'upsert') addDocument(batch, given.upsert, `${field}.upsert`)
-  else if (keys[0] === 'delete') batch.delete(given.delete, `${field}.delete`)
-  else throw invalid(`${field}.${keys[0]}`, 'is not an operation')
-}
-
-function addDocument(batch: BatchBuilder, doc: unknown, field: string): void {
-  if (typeof doc !== 'object' || doc === null) throw invalid(field, 'is not a document')
-  const { id, vector, payload } = checkOptions(doc as Partial<Document>, ['id', 'vector', 'payload'], field)
-  batch.upsert(id, vector, payload, field)
-}
-
-/** A document with the parts that are wanted, which are those that its type has. */
 function documentAt<P extends object, I extends Include>(
   source: SearchSource,
   row: number,

@@ -112,6 +112,7 @@ async function openRoot(
     throw new IsovecError('CORRUPTION', `${backend.location} holds collections but no manifest`)
   }
   if (mustExist) throw new IsovecError('NOT_FOUND', `there is no database at ${backend.location}`)
+  for (const name of await directory.list()) if (parseFileName(name)?.kind === 'manifest') await directory.remove(name)
   const uuid = crypto.getRandomValues(new Uint8Array(16))
   return Generations.create(kernel, directory, rootFormat, uuid, { nextDirectory: 1, collections: [] })
 }

@@ -79,7 +79,8 @@ export function checkSignal(value: unknown, field = 'options.signal'): AbortSign
   if (value === undefined || value instanceof AbortSignal) return value
   // A signal of another realm is an instance of another class.
   const signal = value as Partial<AbortSignal> | null
-  if (typeof signal?.aborted === 'boolean' && typeof signal.addEventListener === 'function') return signal as AbortSignal
+  if (typeof signal?.aborted === 'boolean' && typeof signal.addEventListener === 'function')
+    return signal as AbortSignal
   throw invalid(field, 'is not an AbortSignal')
 }
 
@@ -113,7 +114,7 @@ export function checkHnsw(
   }
 }
 
-const durabilities = ['strict', 'buffered'] as const
+export const durabilities = ['strict', 'buffered'] as const
 const automatic = ['auto', 'manual'] as const
 
 /** A collection's options with every value filled in. */

@@ -79,6 +79,16 @@ export class Writer {
     return this.#task(async () => {})
   }
 
+  /** Whether nothing is pending, so that what is done in this turn comes after everything that was asked for. */
+  get isIdle(): boolean {
+    return this.#running === undefined
+  }
+
+  /** Runs a task after everything that was asked for before and before everything that is asked for later. */
+  inTurn(run: () => Promise<void>): Promise<void> {
+    return this.#task(run)
+  }
+
   /**
    * Logs and applies a batch.
    * @returns how many of the documents that it deletes existed
@@ -149,9 +159,7 @@ export class Writer {
 
   #enqueue(item: Write | Task): void {
     this.#queue.push(item)
-    this.#running ??= this.#drain().finally(() => {
-      this.#running = undefined
-    })
+    this.#running ??= this.#drain()
   }
 
   async #drain(): Promise<void> {
@@ -172,6 +180,8 @@ export class Writer {
         for (const item of group) item.reject(error)
       }
     }
+    // In the turn in which the queue was seen empty: what comes later finds that it must begin anew.
+    this.#running = undefined
   }
 
   #takeGroup(): Write[] {

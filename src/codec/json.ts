@@ -52,9 +52,7 @@ function encodeObject(value: object, path: string, depth: number, walk: Walk): s
   if (walk.ancestors.includes(value)) throw invalid(path, 'the payload contains itself')
   if (depth > payloadDepthMax) throw invalid(path, `payloads nest at most ${payloadDepthMax} levels deep`)
   walk.ancestors.push(value)
-  const text = Array.isArray(value)
-    ? encodeArray(value, path, depth, walk)
-    : encodeRecord(value, path, depth, walk)
+  const text = Array.isArray(value) ? encodeArray(value, path, depth, walk) : encodeRecord(value, path, depth, walk)
   walk.ancestors.pop()
   return text
 }

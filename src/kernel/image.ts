@@ -3,6 +3,7 @@
  */
 import { assert, IsovecError } from '../errors.ts'
 import { type Checksum, checksumAt } from './checksum.ts'
+import { type ImageHome, ImageMemory, type RegionName, type RegionSizes, type SectionKind } from './image-memory.ts'
 import { type Instance, TRANSFER_BYTES } from './instance.ts'
 import { codeStride, METRIC_NUMBERS, type Metric, vectorStride } from './metric.ts'
 import type { ImageShape } from './pool.ts'
@@ -30,9 +31,6 @@ export type GraphHeader = GraphOptions & {
   readonly upperCount: number
 }
 
-/** What {@link VectorImage.section} names. `terms`: two sums per row of codes. */
-export type SectionKind = 'vectors' | 'norms' | 'codes' | 'terms' | 'levels' | 'links' | 'upperIndex' | 'upperLinks'
-
 /** How far a distance of {@link VectorImage.scan} can be off: see {@link VectorImage.bound}. */
 export type DistanceBound = {
   readonly relative: number
@@ -43,16 +41,6 @@ export type DistanceBound = {
 /** Where {@link VectorImage.search} writes. Both as long as the beam is wide. */
 export type SearchOutput = { readonly rows: Uint32Array; readonly distances: Float32Array }
 
-/** What the pool does for its images. */
-export interface ImageHome {
-  /** Another instance with room for `size` bytes, which `image` is a resident of from then on as well. */
-  move(image: VectorImage, from: Instance, size: number): Instance | undefined
-  /** The image is gone from `from`. */
-  leave(image: VectorImage, from: Instance): void
-}
-
-type RegionName = SectionKind | 'image' | 'dead' | 'origin'
-
 /** Widest beam. */
 export const EF_MAX = 20_000
 const M_MAX = 128
@@ -60,6 +48,8 @@ const LEVEL_MAX = 15
 /** Shortest rows that codes are made for: an f32 row of fewer dimensions is one cache line anyway. */
 const CODED_DIMENSION_MIN = 16
 const SAMPLE_ROWS = 2048
+/** Rows that room is made for at least. */
+const CAPACITY_MIN = 64
 /** Rows whose distances fit the transfer area. */
 const SCAN_ROWS = TRANSFER_BYTES / 4
 /** Rows whose numbers and f64 scores fit the transfer area. */
@@ -78,13 +68,11 @@ const PROBLEMS = [
 export class VectorImage {
   readonly dimension: number
   readonly metric: Metric
-  readonly #home: ImageHome
-  readonly #regions = new Map<RegionName, Region>()
+  readonly #memory: ImageMemory
   readonly #vectorStride: number
   readonly #codeStride: number
   readonly #question: Float32Array
   readonly #questionBytes: Uint8Array
-  #instance: Instance
   #rows = 0
   #capacity = 0
   #deadCount = 0
@@ -98,21 +86,14 @@ export class VectorImage {
   constructor(shape: ImageShape, instance: Instance, home: ImageHome) {
     this.dimension = shape.dimension
     this.metric = shape.metric
-    this.#home = home
     this.#vectorStride = vectorStride(shape.dimension)
     this.#codeStride = codeStride(shape.dimension)
     this.#question = new Float32Array(shape.dimension)
     this.#questionBytes = new Uint8Array(this.#question.buffer)
-    this.#instance = instance
-    const capacity = Math.max(64, shape.capacity)
-    const [image, vectors, norms, dead] = instance.allocateAll([
-      instance.exports.imageSize(),
-      ...this.#rowSizes(capacity),
-    ]) as [Region, Region, Region, Region]
-    this.#regions.set('image', image).set('vectors', vectors).set('norms', norms).set('dead', dead)
-    this.#capacity = capacity
-    instance.bytes.fill(0, dead.offset, dead.offset + dead.size)
-    instance.exports.createImage(image.offset, shape.dimension, METRIC_NUMBERS[shape.metric])
+    this.#capacity = Math.max(CAPACITY_MIN, shape.capacity)
+    this.#memory = new ImageMemory(this, instance, home)
+    this.#memory.resize(new Map([['image', instance.exports.imageSize()], ...this.#rowSizes(this.#capacity)]))
+    instance.exports.createImage(this.#address, shape.dimension, METRIC_NUMBERS[shape.metric])
     this.#place()
   }
 
@@ -123,9 +104,7 @@ export class VectorImage {
 
   /** Bytes of linear memory in use by this image. */
   get bytes(): number {
-    let bytes = 0
-    for (const region of this.#regions.values()) bytes += region.size
-    return bytes
+    return this.#memory.bytes
   }
 
   get hasCodes(): boolean {
@@ -154,10 +133,7 @@ export class VectorImage {
   release(): void {
     if (this.#released) return
     this.#released = true
-    for (const region of this.#regions.values()) this.#instance.free(region)
-    this.#regions.clear()
-    if (this.#instance.prepared === this) this.#instance.prepared = undefined
-    this.#home.leave(this, this.#instance)
+    this.#memory.release()
   }
 
   /**
@@ -167,7 +143,7 @@ export class VectorImage {
    */
   append(vector: Uint8Array): number {
     assert(vector.length === this.dimension * 4, 'a row has dimension * 4 bytes')
-    if (this.#rows === this.#capacity) this.reserve(Math.ceil(this.#capacity * 1.5))
+    if (this.#rows === this.#capacity) this.reserve(this.#capacity + (this.#capacity >> 1))
     const row = this.#rows
     const bytes = this.#instance.bytes
     const at = this.#offset('vectors') + row * this.#vectorStride
@@ -186,12 +162,7 @@ export class VectorImage {
    */
   reserve(rows: number): void {
     if (rows <= this.#capacity) return
-    const [vectors, norms, dead] = this.#rowSizes(rows)
-    const sizes = new Map<RegionName, number>([
-      ['vectors', vectors],
-      ['norms', norms],
-      ['dead', dead],
-    ])
+    const sizes = new Map<RegionName, number>(this.#rowSizes(rows))
     if (this.#quantizer !== null) sizes.set('codes', rows * this.#codeStride).set('terms', rows * 8)
     this.#resize(sizes)
     this.#capacity = rows
@@ -222,12 +193,13 @@ export class VectorImage {
   /** Copies `bytes` into a section at `offset`. */
   writeSection(kind: SectionKind, offset: number, bytes: Uint8Array): void {
     this.#checkRange(kind, offset, bytes.length)
-    this.#instance.bytes.set(bytes, this.#offset(kind) + offset)
+    if (bytes.length > 0) this.#instance.bytes.set(bytes, this.#offset(kind) + offset)
   }
 
   /** Fills `target` from a section at `offset`. */
   readSection(kind: SectionKind, offset: number, target: Uint8Array): void {
     this.#checkRange(kind, offset, target.length)
+    if (target.length === 0) return
     const at = this.#offset(kind) + offset
     target.set(this.#instance.bytes.subarray(at, at + target.length))
   }
@@ -235,7 +207,7 @@ export class VectorImage {
   /** xxh64 of a section. O(size). */
   checksumSection(kind: SectionKind, seedLow = 0, seedHigh = 0): Checksum {
     const size = this.#sectionSize(kind)
-    return checksumAt(this.#instance, size === 0 ? 0 : this.#offset(kind), size, seedLow, seedHigh)
+    return checksumAt(this.#instance, this.#memory.find(kind), size, seedLow, seedHigh)
   }
 
   /** A copy of a row's components, in `target` if given. */
@@ -337,6 +309,7 @@ export class VectorImage {
     const rows = this.#rows
     this.#shapeGraph({ ...options, rows, upperCount: 0 })
     try {
+      if (this.metric === 'dot') this.#resize(new Map([['residues', rows * 4]]))
       this.#resize(this.#graphSizes(0))
       const upperCount = this.#instance.exports.assignLevels(this.#address) >>> 0
       this.#resize(new Map<RegionName, number>([['upperLinks', upperCount * options.M * 4]]))
@@ -361,18 +334,17 @@ export class VectorImage {
     instance.reserveScratch(this.dimension, graph.rows, graph.efConstruction, graph.M * 2 + 1)
     instance.prepared = undefined
     this.#inserted = instance.exports.build(this.#address, instance.scratch, maxRows) >>> 0
-    return this.#inserted === graph.rows
+    if (this.#inserted < graph.rows) return false
+    this.#memory.drop(['residues'])
+    this.#place()
+    return true
   }
 
   /** Forgets the graph and gives its memory back. */
   dropGraph(): void {
     if (this.#graph === null) return
     this.#instance.exports.setProgress(this.#address, 0, 0, 0)
-    for (const name of ['levels', 'links', 'upperIndex', 'upperLinks'] as const) {
-      const region = this.#regions.get(name)
-      if (region !== undefined) this.#instance.free(region)
-      this.#regions.delete(name)
-    }
+    this.#memory.drop(['levels', 'links', 'upperIndex', 'upperLinks', 'residues'])
     this.#graph = null
     this.#inserted = 0
   }
@@ -509,14 +481,20 @@ export class VectorImage {
     return this.#offset('image')
   }
 
-  #offset(name: RegionName): number {
-    const region = this.#regions.get(name)
-    assert(region !== undefined, `the image has ${name}`)
-    return region.offset
+  get #instance(): Instance {
+    return this.#memory.instance
   }
 
-  #rowSizes(rows: number): [number, number, number] {
-    return [rows * this.#vectorStride, rows * 4, Math.ceil(rows / 8)]
+  #offset(name: RegionName): number {
+    return this.#memory.offset(name)
+  }
+
+  #rowSizes(rows: number): [RegionName, number][] {
+    return [
+      ['vectors', rows * this.#vectorStride],
+      ['norms', rows * 4],
+      ['dead', Math.ceil(rows / 8)],
+    ]
   }
 
   #graphSizes(upperCount: number): Map<RegionName, number> {
@@ -576,70 +554,15 @@ export class VectorImage {
     }
   }
 
-  /** Gives regions new sizes and keeps what is in them; moves to another instance where this one is full. */
-  #resize(sizes: ReadonlyMap<RegionName, number>): void {
-    const instance = this.#instance
-    let regions: Region[]
-    try {
-      regions = instance.allocateAll([...sizes.values()])
-    } catch (error) {
-      if (!this.#relocate(sizes)) throw error
-      return
-    }
-    let index = 0
-    for (const name of sizes.keys()) {
-      const region = regions[index++]!
-      const old = this.#regions.get(name)
-      const kept = old === undefined ? 0 : Math.min(old.size, region.size)
-      if (old !== undefined) {
-        instance.bytes.copyWithin(region.offset, old.offset, old.offset + kept)
-        instance.free(old)
-      }
-      if (name === 'dead') instance.bytes.fill(0, region.offset + kept, region.offset + region.size)
-      this.#regions.set(name, region)
-    }
+  #resize(sizes: RegionSizes): void {
+    this.#memory.resize(sizes)
     this.#place()
-  }
-
-  #relocate(sizes: ReadonlyMap<RegionName, number>): boolean {
-    const source = this.#instance
-    const wanted = new Map<RegionName, number>()
-    for (const [name, region] of this.#regions) wanted.set(name, region.size)
-    for (const [name, size] of sizes) wanted.set(name, size)
-    let total = 0
-    for (const size of wanted.values()) total += size + 64
-    const target = this.#home.move(this, source, total)
-    if (target === undefined) return false
-    let regions: Region[]
-    try {
-      regions = target.allocateAll([...wanted.values()])
-    } catch {
-      this.#home.leave(this, target)
-      return false
-    }
-    let index = 0
-    for (const name of wanted.keys()) {
-      const region = regions[index++]!
-      const old = this.#regions.get(name)
-      if (name === 'dead') target.bytes.fill(0, region.offset, region.offset + region.size)
-      if (old !== undefined) {
-        const kept = Math.min(old.size, region.size)
-        target.bytes.set(source.bytes.subarray(old.offset, old.offset + kept), region.offset)
-        source.free(old)
-      }
-      this.#regions.set(name, region)
-    }
-    if (source.prepared === this) source.prepared = undefined
-    this.#instance = target
-    this.#home.leave(this, source)
-    this.#place()
-    return true
   }
 
   /** Tells the kernel where everything is. */
   #place(): void {
     const { exports } = this.#instance
-    const at = (name: RegionName) => this.#regions.get(name)?.offset ?? 0
+    const at = (name: RegionName) => this.#memory.find(name)
     const image = this.#address
     exports.placeRows(image, at('vectors'), at('norms'), at('dead'))
     if (this.#quantizer !== null) {
@@ -647,7 +570,7 @@ export class VectorImage {
       exports.setQuantizer(image, this.#quantizer.delta, at('origin'))
     }
     const upperCount = this.#graph?.upperCount ?? 0
-    exports.placeGraph(image, at('levels'), at('links'), at('upperIndex'), at('upperLinks'), upperCount)
+    exports.placeGraph(image, at('levels'), at('links'), at('upperIndex'), at('upperLinks'), upperCount, at('residues'))
   }
 }
 

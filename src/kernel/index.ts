@@ -8,9 +8,9 @@ export type {
   GraphOptions,
   Quantizer,
   SearchOutput,
-  SectionKind,
 } from './image.ts'
 export { VectorImage } from './image.ts'
+export type { SectionKind } from './image-memory.ts'
 export { type Kernel, type KernelSource, loadKernel } from './kernel.ts'
 export { codeStride, type Metric, vectorStride } from './metric.ts'
 export { ImagePool, type ImageShape } from './pool.ts'

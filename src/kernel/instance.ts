@@ -38,6 +38,7 @@ export type KernelExports = {
     upperIndex: number,
     upperLinks: number,
     upperCount: number,
+    residues: number,
   ): void
   setProgress(image: number, inserted: number, entry: number, maxLevel: number): void
   entryOf(image: number): number

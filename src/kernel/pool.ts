@@ -2,7 +2,8 @@
  * Memory for images: which WASM instance each lives in.
  */
 import { IsovecError } from '../errors.ts'
-import { type ImageHome, VectorImage } from './image.ts'
+import { VectorImage } from './image.ts'
+import type { ImageHome } from './image-memory.ts'
 import { INSTANCES_MAX, type Instance, type InstanceSupply } from './instance.ts'
 import { codeStride, type Metric, vectorStride } from './metric.ts'
 
@@ -92,7 +93,8 @@ export class ImagePool {
 
   /** Finds another instance for an image that has outgrown its own; `undefined` if there is none. */
   #move(image: VectorImage, from: Instance, size: number): Instance | undefined {
-    if (this.#residents.get(from)!.size === 1 || this.#supply.live >= INSTANCES_MAX) return undefined
+    const residents = this.#residents.get(from)
+    if (residents?.has(image) !== true || residents.size === 1 || this.#supply.live >= INSTANCES_MAX) return undefined
     const instance = this.#supply.acquire()
     if (instance.available < size) {
       this.#supply.release(instance)

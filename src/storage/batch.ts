@@ -44,6 +44,8 @@ export class BatchBuilder {
   readonly #refuseZero: boolean
   readonly #writer: ByteWriter
   #count = 0
+  /** Bytes of vectors, ids and payloads: what counts against {@link batchSizeMax}. */
+  #contentSize = 0
 
   /** @param refuseZero whether zero vectors are refused, as under cosine, where they have no direction */
   constructor(dimension: number, refuseZero: boolean) {
@@ -79,14 +81,14 @@ export class BatchBuilder {
       this.#writer.patchUint32(start + 4, size)
     }
     this.#vector(vector, `${field}.vector`)
-    this.#finish(field)
+    this.#finish(start, field)
   }
 
   /** Adds a delete. */
   delete(id: unknown, field: string): void {
     const start = this.#begin(kindDelete, 0)
     this.#id(id, start, field)
-    this.#finish(field)
+    this.#finish(start, field)
   }
 
   /** The batch; the builder must not be used after it. */
@@ -125,8 +127,9 @@ export class BatchBuilder {
     if (isZero && this.#refuseZero) throw invalid(field, 'a zero vector has no direction under cosine')
   }
 
-  #finish(field: string): void {
-    if (this.#writer.size > batchSizeMax) throw invalid(field, `an atomic batch holds at most ${batchSizeMax} bytes`)
+  #finish(start: number, field: string): void {
+    this.#contentSize += this.#writer.size - start - operationHeaderSize
+    if (this.#contentSize > batchSizeMax) throw invalid(field, `an atomic batch holds at most ${batchSizeMax} bytes`)
     this.#count++
   }
 }
@@ -186,7 +189,7 @@ export function copyVector(vector: unknown, dimension: number, field: string): F
 }
 
 function checkVectorShape(vector: unknown, dimension: number, field: string): asserts vector is ArrayLike<unknown> {
-  if (!(vector instanceof Float32Array || vector instanceof Float64Array || Array.isArray(vector))) {
+  if (!(Array.isArray(vector) || isFloatArray(vector))) {
     throw invalid(field, 'a vector is a Float32Array, a Float64Array or an array of numbers')
   }
   if (vector.length !== dimension) {
@@ -196,6 +199,13 @@ function checkVectorShape(vector: unknown, dimension: number, field: string): as
       field,
     })
   }
+}
+
+/** Whether a value is a Float32Array or Float64Array, of this realm or another. */
+function isFloatArray(value: unknown): value is Float32Array | Float64Array {
+  if (!ArrayBuffer.isView(value)) return false
+  const kind: unknown = (value as { [Symbol.toStringTag]?: unknown })[Symbol.toStringTag]
+  return kind === 'Float32Array' || kind === 'Float64Array'
 }
 
 function roundedComponent(value: unknown, field: string, index: number): number {

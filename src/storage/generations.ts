@@ -57,7 +57,8 @@ export class Generations<T extends object> {
 
   /**
    * Reads the manifests of a directory.
-   * @returns undefined if there is no manifest file at all
+   * @returns undefined if nothing was ever committed: there is no manifest, or only a first one that was cut short while the directory
+   * was begun. The second one follows at once, so that whatever came later has left another manifest.
    * @throws IsovecError `CORRUPTION` if there are some and none is valid: nothing is ever begun anew over what cannot be read
    */
   static async load<T extends object>(
@@ -67,7 +68,7 @@ export class Generations<T extends object> {
   ): Promise<Generations<T> | undefined> {
     const { valid, damaged, highest } = await readManifests(kernel, directory, format.kind, format.decode)
     if (valid.length === 0) {
-      if (damaged.length === 0) return undefined
+      if (highest <= 1) return undefined
       throw damaged[0]
     }
     return new Generations<T>(kernel, directory, format, valid[0]!.uuid, valid.slice(0, 2), highest)

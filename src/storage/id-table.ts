@@ -5,6 +5,7 @@
  * is an empty slot. One seed per collection keeps chosen ids from colliding.
  */
 import { ByteWriter, bytesEqual, utf8Decode, utf8Encode } from '../codec/bytes.ts'
+import { assert } from '../errors.ts'
 import type { IdKey } from '../snapshot.ts'
 
 const twoTo32 = 2 ** 32
@@ -52,32 +53,33 @@ export function idKey(id: string, seed: number): IdKey {
 export class IdTableBuilder {
   readonly #bytes = new ByteWriter(4096)
   readonly #offsets: Uint32Array
+  readonly #slots: Uint32Array
   readonly #seed: number
   #count = 0
 
   constructor(rowCount: number, seed: number) {
     this.#offsets = new Uint32Array(rowCount + 1)
+    this.#slots = new Uint32Array(slotCountFor(rowCount) * 2)
     this.#seed = seed
   }
 
+  /** Adds the id of the next row. Amortised O(1). */
   add(id: string): void {
-    this.#bytes.utf8(id)
+    const key = idKey(id, this.#seed)
+    this.#bytes.bytes(key.bytes)
     this.#offsets[++this.#count] = this.#bytes.size
+    const slots = this.#slots
+    const slotCount = slots.length / 2
+    let slot = firstSlot(key.hash, slotCount)
+    while (slots[2 * slot + 1] !== 0) slot = slot + 1 === slotCount ? 0 : slot + 1
+    slots[2 * slot] = key.hash
+    slots[2 * slot + 1] = this.#count
   }
 
   /** The tables; every row must have been added. */
   build(): IdTable {
-    const bytes = this.#bytes.finish()
-    const slotCount = slotCountFor(this.#count)
-    const slots = new Uint32Array(slotCount * 2)
-    for (let row = 0; row < this.#count; row++) {
-      const hash = hashBytes(bytes.subarray(this.#offsets[row]!, this.#offsets[row + 1]!), this.#seed)
-      let slot = firstSlot(hash, slotCount)
-      while (slots[2 * slot + 1] !== 0) slot = slot + 1 === slotCount ? 0 : slot + 1
-      slots[2 * slot] = hash
-      slots[2 * slot + 1] = row + 1
-    }
-    return { offsets: this.#offsets, bytes, slots }
+    assert(this.#count === this.#offsets.length - 1, 'every row has an id')
+    return { offsets: this.#offsets, bytes: this.#bytes.finish(), slots: this.#slots }
   }
 }
 

@@ -54,7 +54,7 @@ export async function writeSegment(
     await copyVectors(context, image, runs, slice)
     await quantize(image, quantization, slice)
     const rows = await copyRows(context, runs, rowCount, slice)
-    const file = await writeFile(context, number, runs, image, rows, onProgress)
+    const file = await writeFile(context, number, runs, image, rows, slice, onProgress)
     return await Segment.open(context, file, new Tombstones(), {
       image,
       ids: rows.ids,
@@ -141,6 +141,7 @@ async function writeFile(
   runs: readonly RowRun[],
   image: VectorImage,
   rows: RowTables,
+  slice: Slice,
   onProgress: ((rows: number) => void) | undefined,
 ): Promise<SegmentFile> {
   const quantizer = image.quantizer
@@ -148,11 +149,7 @@ async function writeFile(
   const imageParts = imageSections(quantizer)
   const plans: SectionPlan[] = [
     ...parts.map(([id, bytes]) => ({ id, length: bytes.length, checksum: context.kernel.checksum64(bytes) })),
-    ...imageParts.map(([id, kind]) => ({
-      id,
-      length: image.section(kind).byteLength,
-      checksum: image.checksumSection(kind),
-    })),
+    ...(await planImage(context, image, imageParts, slice)),
     { id: sectionIds.payloads, length: blockedSize(rows.payloadSize), checksum: { low: 0, high: 0 } },
   ]
   const { sections, fileSize } = layOut(plans)
@@ -187,6 +184,29 @@ async function writeFile(
   }
   const { rowCount, firstSequence, lastSequence } = fields
   return { number, length: fileSize, checksum, rowCount, firstSequence, lastSequence }
+}
+
+/** Sizes and checksums of the image's sections, hashed piece by piece: a large segment takes longer than a slice. */
+async function planImage(
+  context: StorageContext,
+  image: VectorImage,
+  parts: readonly (readonly [id: number, kind: SectionKind])[],
+  slice: Slice,
+): Promise<SectionPlan[]> {
+  const buffer = new Uint8Array(transferSize)
+  const plans: SectionPlan[] = []
+  for (const [id, kind] of parts) {
+    const length = image.section(kind).byteLength
+    const hasher = context.kernel.hasher()
+    for (let offset = 0; offset < length; offset += transferSize) {
+      const piece = buffer.subarray(0, Math.min(transferSize, length - offset))
+      image.readSection(kind, offset, piece)
+      hasher.update(piece)
+      if (slice.isOver) await slice.next()
+    }
+    plans.push({ id, length, checksum: hasher.digest() })
+  }
+  return plans
 }
 
 function segmentFields(context: StorageContext, image: VectorImage, rows: RowTables): SegmentFields {
