@@ -2,13 +2,13 @@
  * Distances; smaller is nearer. Each kernel measures four rows a call, in one fixed order of accumulation that depends
  * on neither the batch nor the build, so results are the same bit for bit everywhere.
  */
-import { COSINE, codesOf, DOT, EUCLIDEAN, Image, normOf, Query, squaresOf, termOf, vectorOf } from './memory'
+import { COSINE, codesOf, DOT, EUCLIDEAN, Image, normOf, Query, residueOf, squaresOf, termOf, vectorOf } from './memory'
 
 /** A question against codes: base + alpha * term + beta * (w . c - offset). */
 export const CODES: u32 = 0
 /** A row's codes against codes: squared euclidean distance in units of delta^2. */
 export const CODE_PAIR: u32 = 1
-/** The same under dot, with the added dimension of the reduction to euclidean distance. */
+/** The same under dot, with the added dimension of the reduction to euclidean distance (Bachrach et al. 2014). */
 export const CODE_PAIR_REDUCED: u32 = 2
 /** f32 rows: squared euclidean distance. */
 export const VECTOR_EUCLIDEAN: u32 = 3
@@ -60,6 +60,41 @@ function codeDots(weights: usize, a: usize, b: usize, c: usize, d: usize, bytes:
     sc = addCodes(sc, weights, c)
     sd = addCodes(sd, weights, d)
   }
+  return sumI32(sa, sb, sc, sd)
+}
+
+/**
+ * The same for the eight rows named at `ids`: eight streams from memory instead of four. Returns the products of the first
+ * four and leaves those of the others at `others`.
+ */
+function codeDotsOfEight(image: Image, weights: usize, ids: usize, bytes: u32, others: usize): v128 {
+  const a = codesOf(image, load<u32>(ids))
+  const b = codesOf(image, load<u32>(ids, 4))
+  const c = codesOf(image, load<u32>(ids, 8))
+  const d = codesOf(image, load<u32>(ids, 12))
+  const e = codesOf(image, load<u32>(ids, 16))
+  const f = codesOf(image, load<u32>(ids, 20))
+  const g = codesOf(image, load<u32>(ids, 24))
+  const h = codesOf(image, load<u32>(ids, 28))
+  let sa = i32x4.splat(0)
+  let sb = i32x4.splat(0)
+  let sc = i32x4.splat(0)
+  let sd = i32x4.splat(0)
+  let se = i32x4.splat(0)
+  let sf = i32x4.splat(0)
+  let sg = i32x4.splat(0)
+  let sh = i32x4.splat(0)
+  for (let i: usize = 0; i < bytes; i += 16) {
+    sa = addCodes(sa, weights + i, a + i)
+    sb = addCodes(sb, weights + i, b + i)
+    sc = addCodes(sc, weights + i, c + i)
+    sd = addCodes(sd, weights + i, d + i)
+    se = addCodes(se, weights + i, e + i)
+    sf = addCodes(sf, weights + i, f + i)
+    sg = addCodes(sg, weights + i, g + i)
+    sh = addCodes(sh, weights + i, h + i)
+  }
+  v128.store(others, sumI32(se, sf, sg, sh))
   return sumI32(sa, sb, sc, sd)
 }
 
@@ -170,21 +205,22 @@ function gather(a: usize, b: usize, c: usize, d: usize): v128 {
   return v128.load32_lane(d, v128.load32_lane(c, v128.load32_lane(b, v128.load32_zero(a), 1), 2), 3)
 }
 
-/** sqrt(maxNorm^2 - norm^2), the added dimension under which the nearest by dot are the nearest by euclidean distance. */
+/** Squared differences of four rows from the query in the added dimension. */
 @inline
-function residues(image: Image, norms: v128): v128 {
-  const limit = f32x4.splat(<f32>(image.maxNorm * image.maxNorm))
-  return f32x4.sqrt(f32x4.pmax(f32x4.splat(0), f32x4.sub(limit, f32x4.mul(norms, norms))))
-}
-
-/** The same for one row, to be kept in {@link Query.residue}. */
-export function residueOf(image: Image, row: u32): f32 {
-  return f32x4.extract_lane(residues(image, f32x4.splat(load<f32>(normOf(image, row)))), 0)
+function residueSquares(image: Image, query: Query, ids: usize): v128 {
+  const residues = gather(
+    residueOf(image, load<u32>(ids)),
+    residueOf(image, load<u32>(ids, 4)),
+    residueOf(image, load<u32>(ids, 8)),
+    residueOf(image, load<u32>(ids, 12)),
+  )
+  const difference = f32x4.sub(f32x4.splat(query.residue), residues)
+  return f32x4.mul(difference, difference)
 }
 
 /** Distances of four rows from their dot products by the formula of `query`. */
 @inline
-function codeDistances(image: Image, query: Query, kind: u32, dots: v128, a: u32, b: u32, c: u32, d: u32): v128 {
+function codeDistances(image: Image, query: Query, kind: u32, dots: v128, ids: usize): v128 {
   if (kind == CODES) {
     const product = f32x4.mul(
       f32x4.splat(query.beta),
@@ -192,33 +228,40 @@ function codeDistances(image: Image, query: Query, kind: u32, dots: v128, a: u32
     )
     const sum = f32x4.add(f32x4.splat(query.base), product)
     if (query.alpha == 0) return sum
-    const terms = gather(termOf(image, a), termOf(image, b), termOf(image, c), termOf(image, d))
+    const terms = gather(
+      termOf(image, load<u32>(ids)),
+      termOf(image, load<u32>(ids, 4)),
+      termOf(image, load<u32>(ids, 8)),
+      termOf(image, load<u32>(ids, 12)),
+    )
     return f32x4.add(sum, f32x4.mul(f32x4.splat(query.alpha), f32x4.convert_i32x4_s(terms)))
   }
-  const squares = gather(squaresOf(image, a), squaresOf(image, b), squaresOf(image, c), squaresOf(image, d))
+  const squares = gather(
+    squaresOf(image, load<u32>(ids)),
+    squaresOf(image, load<u32>(ids, 4)),
+    squaresOf(image, load<u32>(ids, 8)),
+    squaresOf(image, load<u32>(ids, 12)),
+  )
   const distances = f32x4.convert_i32x4_s(
     i32x4.sub(i32x4.add(i32x4.splat(query.squares), squares), i32x4.add(dots, dots)),
   )
   if (kind == CODE_PAIR) return distances
-  const norms = gather(normOf(image, a), normOf(image, b), normOf(image, c), normOf(image, d))
-  const difference = f32x4.sub(f32x4.splat(query.residue), residues(image, norms))
-  return f32x4.add(distances, f32x4.mul(f32x4.splat(query.alpha), f32x4.mul(difference, difference)))
+  return f32x4.add(distances, residueSquares(image, query, ids))
 }
 
 /** Distances of four f32 rows from their dot products, or squared euclidean distances, by the formula of `query`. */
 @inline
-function vectorDistances(image: Image, query: Query, kind: u32, sums: v128, a: u32, b: u32, c: u32, d: u32): v128 {
+function vectorDistances(image: Image, query: Query, kind: u32, sums: v128, ids: usize): v128 {
   if (kind == VECTOR_DOT) return f32x4.neg(sums)
   if (kind == VECTOR_EUCLIDEAN) return sums
-  const norms = gather(normOf(image, a), normOf(image, b), normOf(image, c), normOf(image, d))
-  if (kind == VECTOR_COSINE) return f32x4.neg(f32x4.div(f32x4.mul(sums, f32x4.splat(query.inverse)), norms))
-  const difference = f32x4.sub(f32x4.splat(query.residue), residues(image, norms))
-  return f32x4.add(sums, f32x4.mul(difference, difference))
-}
-
-@inline
-function isProduct(kind: u32): bool {
-  return kind == VECTOR_DOT || kind == VECTOR_COSINE
+  if (kind == VECTOR_REDUCED) return f32x4.add(sums, residueSquares(image, query, ids))
+  const norms = gather(
+    normOf(image, load<u32>(ids)),
+    normOf(image, load<u32>(ids, 4)),
+    normOf(image, load<u32>(ids, 8)),
+    normOf(image, load<u32>(ids, 12)),
+  )
+  return f32x4.neg(f32x4.div(f32x4.mul(sums, f32x4.splat(query.inverse)), norms))
 }
 
 /** Bytes of a row that the kernels for `kind` read: the components, rounded up to 16 bytes. */
@@ -232,40 +275,53 @@ function bytesRead(image: Image, kind: u32): u32 {
  * of four with the last id. No distance is NaN: what f32 cannot express is computed in f64.
  */
 export function scoreRows(image: Image, query: Query, ids: usize, count: u32, out: usize): void {
-  const kind = query.kind
-  const bytes = bytesRead(image, kind)
   const last = load<u32>(ids + (<usize>(count - 1) << 2))
-  const tail = ids + (<usize>count << 2)
-  store<u32>(tail, last)
-  store<u32>(tail, last, 4)
-  store<u32>(tail, last, 8)
-  for (let at = ids; at < tail; at += 16, out += 16) {
-    const a = load<u32>(at)
-    const b = load<u32>(at, 4)
-    const c = load<u32>(at, 8)
-    const d = load<u32>(at, 12)
-    if (kind <= CODE_PAIR_REDUCED) {
-      const dots = codeDots(
-        query.weights,
-        codesOf(image, a),
-        codesOf(image, b),
-        codesOf(image, c),
-        codesOf(image, d),
-        bytes,
-      )
-      v128.store(out, codeDistances(image, query, kind, dots, a, b, c, d))
-      continue
-    }
-    const va = vectorOf(image, a)
-    const vb = vectorOf(image, b)
-    const vc = vectorOf(image, c)
-    const vd = vectorOf(image, d)
-    const sums = isProduct(kind)
-      ? vectorDots(query.vector, va, vb, vc, vd, bytes)
-      : vectorSquares(query.vector, va, vb, vc, vd, bytes)
-    const distances = vectorDistances(image, query, kind, sums, a, b, c, d)
+  const end = ids + (<usize>count << 2)
+  store<u32>(end, last)
+  store<u32>(end, last, 4)
+  store<u32>(end, last, 8)
+  if (query.kind <= CODE_PAIR_REDUCED) scoreCodes(image, query, ids, end, out)
+  else scoreVectors(image, query, ids, end, out)
+}
+
+/** Eight rows a call, the last four or fewer in one of four. */
+function scoreCodes(image: Image, query: Query, ids: usize, end: usize, out: usize): void {
+  const kind = query.kind
+  const weights = query.weights
+  const bytes = bytesRead(image, kind)
+  for (; ids + 16 < end; ids += 32, out += 32) {
+    const dots = codeDotsOfEight(image, weights, ids, bytes, out + 16)
+    v128.store(out, codeDistances(image, query, kind, dots, ids))
+    v128.store(out, codeDistances(image, query, kind, v128.load(out, 16), ids + 16), 16)
+  }
+  if (ids >= end) return
+  const dots = codeDots(
+    weights,
+    codesOf(image, load<u32>(ids)),
+    codesOf(image, load<u32>(ids, 4)),
+    codesOf(image, load<u32>(ids, 8)),
+    codesOf(image, load<u32>(ids, 12)),
+    bytes,
+  )
+  v128.store(out, codeDistances(image, query, kind, dots, ids))
+}
+
+function scoreVectors(image: Image, query: Query, ids: usize, end: usize, out: usize): void {
+  const kind = query.kind
+  const vector = query.vector
+  const bytes = bytesRead(image, kind)
+  for (; ids < end; ids += 16, out += 16) {
+    const a = vectorOf(image, load<u32>(ids))
+    const b = vectorOf(image, load<u32>(ids, 4))
+    const c = vectorOf(image, load<u32>(ids, 8))
+    const d = vectorOf(image, load<u32>(ids, 12))
+    const sums =
+      kind == VECTOR_DOT || kind == VECTOR_COSINE
+        ? vectorDots(vector, a, b, c, d, bytes)
+        : vectorSquares(vector, a, b, c, d, bytes)
+    const distances = vectorDistances(image, query, kind, sums, ids)
     v128.store(out, distances)
-    if (v128.any_true(f32x4.ne(distances, distances))) replaceNaN(image, query, at, out)
+    if (v128.any_true(f32x4.ne(distances, distances))) replaceNaN(image, query, ids, out)
   }
 }
 

@@ -14,7 +14,7 @@ export function assignLevels(image: Image): u32 {
     let level: u32 = 0
     for (let bound = ratio; uniform < bound && level < LEVEL_MAX; bound *= ratio) level++
     store<u8>(image.levels + row, <u8>level)
-    store<u32>(image.upperIndex + ((<usize>row) << 2), lists)
+    store<u32>(image.upperIndex + (<usize>row << 2), lists)
     lists += level
   }
   return lists
@@ -49,7 +49,7 @@ export function checkGraph(image: Image): u32 {
   for (let row: u32 = 0; row < rows; row++) {
     const level = levelOf(image, row)
     if (level > image.maxLevel) return BAD_LEVEL
-    const first = load<u32>(image.upperIndex + ((<usize>row) << 2))
+    const first = load<u32>(image.upperIndex + (<usize>row << 2))
     if (level > 0 && <u64>first + level > <u64>image.upperCount) return BAD_INDEX
   }
   if (image.entry >= rows || levelOf(image, image.entry) != image.maxLevel) return BAD_ENTRY
@@ -65,7 +65,7 @@ export function checkGraph(image: Image): u32 {
 function checkLinks(image: Image, row: u32, layer: u32): u32 {
   const links = linksOf(image, row, layer)
   for (let i: u32 = 0; i < linkLimit(image, layer); i++) {
-    const neighbour = load<u32>(links + ((<usize>i) << 2))
+    const neighbour = load<u32>(links + (<usize>i << 2))
     if (neighbour == NO_ROW) break
     if (neighbour >= image.graphRows) return BAD_NEIGHBOUR
     if (levelOf(image, neighbour) < layer) return BAD_LAYER

@@ -77,7 +77,9 @@ export function placeGraph(
   upperIndex: usize,
   upperLinks: usize,
   upperCount: u32,
+  residues: usize,
 ): void {
+  image.residues = residues
   image.levels = levels
   image.links = links
   image.upperIndex = upperIndex
@@ -134,7 +136,7 @@ export function scanCoded(image: Image, scratch: Scratch, from: u32, to: u32, ou
 export function score(image: Image, scratch: Scratch, rows: usize, count: u32, out: usize): void {
   const query = scratch.query
   for (let i: u32 = 0; i < count; i++) {
-    const row = vectorOf(image, load<u32>(rows + ((<usize>i) << 2)))
-    store<f64>(out + ((<usize>i) << 3), exactScore(image.dimension, query.metric, query.raw, query.norm, row))
+    const row = vectorOf(image, load<u32>(rows + (<usize>i << 2)))
+    store<f64>(out + (<usize>i << 3), exactScore(image.dimension, query.metric, query.raw, query.norm, row))
   }
 }

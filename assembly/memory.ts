@@ -67,6 +67,8 @@ export class Image {
   upperLinks: usize
   /** Largest length of a row, for the reduction of the dot product to euclidean distance. */
   maxNorm: f64
+  /** f32 per inserted row while a graph is built under dot: see {@link Query.residue}. */
+  residues: usize
 }
 
 /** A vector to measure distances from: a question, or a row while a graph is built. */
@@ -90,7 +92,7 @@ export class Query {
   beta: f32
   /** 1/length, where the query is a row under cosine; else 1. */
   inverse: f32
-  /** The added dimension of the reduction of the dot product. */
+  /** sqrt(maxNorm^2 - length^2), the added dimension under which the nearest by dot are the nearest by euclidean distance. */
   residue: f32
   /** Length of `raw`. */
   norm: f64
@@ -120,6 +122,8 @@ export class Scratch {
   ids: usize
   distances: usize
   selected: usize
+  /** Distances of those from the row that they are chosen for. */
+  selectedDistances: usize
   pruned: usize
   /** Keys of one list of neighbours, to be cut. */
   list: usize
@@ -160,7 +164,7 @@ export function scratchSize(dimension: u32, rows: u32, pool: u32, links: u32): u
     align(dimension, 64) +
     visitedSize(rows) +
     align((pool + 2) << 3, 64) +
-    4 * listSize(links) +
+    5 * listSize(links) +
     2 * listSize(links)
   )
 }
@@ -187,6 +191,8 @@ export function layoutScratch(scratch: Scratch, dimension: u32, rows: u32, pool:
   scratch.distances = at
   at += listSize(links)
   scratch.selected = at
+  at += listSize(links)
+  scratch.selectedDistances = at
   at += listSize(links)
   scratch.pruned = at
   at += listSize(links)
@@ -231,6 +237,11 @@ export function squaresOf(image: Image, row: u32): usize {
 @inline
 export function normOf(image: Image, row: u32): usize {
   return image.norms + (<usize>row << 2)
+}
+
+@inline
+export function residueOf(image: Image, row: u32): usize {
+  return image.residues + (<usize>row << 2)
 }
 
 @inline

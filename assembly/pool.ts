@@ -1,13 +1,16 @@
 /**
  * The candidates of a walk: a sorted array of keys, and the bitmap of rows already seen.
  *
- * A key is an i64: the distance's bits, made to order like integers, above row * 2 + expanded. So one comparison orders by
- * distance, then row, and ties fall the same way everywhere.
+ * A key is an i64: the distance's bits, made to order like integers, above (2^31 - 1 - row) * 2 + expanded. So one
+ * comparison orders by distance, then row, and ties fall the same way everywhere. Among equals the latest comes first: a new
+ * row then links to the latest before it, and any number of equal rows form a chain instead of all linking to the first few.
  */
 import { Image, isDead, Scratch, visitedSize } from './memory'
 
 /** Set in a key whose neighbours have been looked at. */
 export const EXPANDED: i64 = 1
+
+const ROW_MAX: u32 = 0x7fffffff
 
 /** Bits of an f32 to an i32 of the same order, and back. */
 @inline
@@ -17,12 +20,12 @@ function ordered(bits: i32): i32 {
 
 @inline
 export function keyOf(distance: f32, row: u32): i64 {
-  return (<i64>ordered(reinterpret<i32>(distance)) << 32) | <i64>(<u64>row << 1)
+  return (<i64>ordered(reinterpret<i32>(distance)) << 32) | <i64>((ROW_MAX - row) << 1)
 }
 
 @inline
 export function keyRow(key: i64): u32 {
-  return <u32>key >> 1
+  return ROW_MAX - (<u32>key >> 1)
 }
 
 @inline

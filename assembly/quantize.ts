@@ -7,7 +7,6 @@ import {
   CODE_PAIR_REDUCED,
   CODES,
   dotF64,
-  residueOf,
   VECTOR_COSINE,
   VECTOR_EUCLIDEAN,
   VECTOR_REDUCED,
@@ -23,6 +22,7 @@ import {
   Image,
   normOf,
   Query,
+  residueOf,
   Scratch,
   squaresOf,
   termOf,
@@ -182,20 +182,31 @@ export function prepareRow(image: Image, query: Query, row: u32): void {
     query.kind = reduced ? CODE_PAIR_REDUCED : CODE_PAIR
     query.weights = codesOf(image, row)
     query.squares = load<u32>(squaresOf(image, row))
-    if (reduced) query.alpha = <f32>(1 / (image.delta * image.delta))
   } else {
     query.kind = image.metric == COSINE ? VECTOR_COSINE : reduced ? VECTOR_REDUCED : VECTOR_EUCLIDEAN
     query.inverse = image.metric == COSINE ? 1 / load<f32>(normOf(image, row)) : 1
   }
-  if (reduced) query.residue = residueOf(image, row)
+  if (reduced) query.residue = load<f32>(residueOf(image, row))
 }
 
 /** Largest length among all rows, for the reduction of the dot product. */
 export function largestNorm(image: Image): f64 {
-  let largest: f32 = 0
+  let largest: f64 = 0
   for (let row: u32 = 0; row < image.rows; row++) {
-    const norm = load<f32>(normOf(image, row))
-    if (norm > largest) largest = norm
+    const norm = <f64>load<f32>(normOf(image, row))
+    largest = max<f64>(largest, norm == norm ? norm : lengthOf(image, row))
   }
-  return <f64>largest
+  return largest
+}
+
+function lengthOf(image: Image, row: u32): f64 {
+  const vector = vectorOf(image, row)
+  return Math.sqrt(dotF64(image.dimension, vector, vector))
+}
+
+/** Writes the added dimension of `row`, in units of delta where distances are. */
+export function storeResidue(image: Image, row: u32): void {
+  const length = lengthOf(image, row)
+  const residue = Math.sqrt(max<f64>(0, image.maxNorm * image.maxNorm - length * length))
+  store<f32>(residueOf(image, row), <f32>(image.codes != 0 ? residue / image.delta : residue))
 }

@@ -209,7 +209,7 @@ export interface Collection<P extends object = JsonObject> extends AsyncDisposab
   has(id: string): Promise<boolean>
   /** Number of documents. */
   count(filter?: undefined, options?: { signal?: AbortSignal | undefined }): Promise<number>
-  /** All documents of the moment of the call, in no particular order. Leaving the loop frees what it holds. */
+  /** All documents of the moment in which the loop begins, in no particular order. Leaving the loop frees what it holds. */
   iterate<const I extends Include = { vector: true }>(options?: {
     include?: I
     batchSize?: number

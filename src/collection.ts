@@ -60,6 +60,7 @@ export class CollectionCore {
     this.maintenance = new Maintenance(this.state, report)
     this.writer = new Writer(this.state, () => this.maintenance.flush())
     if (recovered.wal !== undefined) this.writer.adopt(recovered.wal)
+    this.writer.trim()
     this.maintenance.schedule()
   }
 
@@ -157,7 +158,8 @@ export class CollectionHandle<P extends object = JsonObject> implements Collecti
   }
 
   get options(): ResolvedCollectionOptions {
-    return this.#core.state.options
+    const { options } = this.#core.state
+    return { ...options, hnsw: { ...options.hnsw } }
   }
 
   async write(operations: readonly WriteOperation<P>[], options?: WriteOptions): Promise<void> {
@@ -394,7 +396,7 @@ export class CollectionHandle<P extends object = JsonObject> implements Collecti
   }
 
   #builder(): BatchBuilder {
-    const { dimension, metric } = this.options
+    const { dimension, metric } = this.#core.state.options
     return new BatchBuilder(dimension, metric === 'cosine')
   }
 
@@ -404,7 +406,12 @@ export class CollectionHandle<P extends object = JsonObject> implements Collecti
   } {
     const options = checkOptions(given, ['signal', 'durability'])
     return {
-      durability: checkChoice(options.durability, durabilities, this.options.durability, 'options.durability'),
+      durability: checkChoice(
+        options.durability,
+        durabilities,
+        this.#core.state.options.durability,
+        'options.durability',
+      ),
       signal: checkSignal(options.signal),
     }
   }

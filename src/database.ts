@@ -17,6 +17,7 @@ import { memoryBackend } from './directory/memory.ts'
 import { IsovecError, throwIfAborted } from './errors.ts'
 import { type ImagePool, type Kernel, loadKernel } from './kernel/index.ts'
 import {
+  checkCallback,
   checkChoice,
   checkCollectionName,
   checkFlag,
@@ -54,13 +55,14 @@ export async function open(
   const lockTimeout = options.lockTimeout ?? 0
   if (typeof lockTimeout !== 'number' || !(lockTimeout >= 0))
     throw invalid('options.lockTimeout', 'is not a time in ms')
+  checkCallback(options.onEvent, 'options.onEvent')
+  const mustExist = checkFlag(options.mustExist, false, 'options.mustExist')
   throwIfAborted(signal)
   const backend = backendOf(location, platformBackend)
 
   const times = [performance.now()]
   const kernel = await loadKernel(options.wasm === undefined ? {} : { wasm: options.wasm })
   times.push(performance.now())
-  const mustExist = checkFlag(options.mustExist, false, 'options.mustExist')
   const directory = await backend.open({ create: !mustExist })
   const lock = await backend.lock({ timeout: lockTimeout, signal })
   times.push(performance.now())
@@ -142,6 +144,10 @@ class LocalDatabase implements Database {
   readonly #onEvent: ((event: DatabaseEvent) => void) | undefined
   readonly #cores = new Map<number, Promise<CollectionCore>>()
   #changes: Promise<unknown> = Promise.resolve()
+  /** Next number for a directory, past those of attempts that failed. */
+  #nextDirectory = 1
+  /** Why the set of collections can't be changed any more, if so: after a failed sync nothing is known of the newest manifest. */
+  #poison: IsovecError | undefined
   #closing: Promise<void> | undefined
 
   constructor(
@@ -185,26 +191,37 @@ class LocalDatabase implements Database {
         checkAgreement(name, core.state.options, resolved)
         return new CollectionHandle<P>(core)
       }
-      const number = body.nextDirectory
-      const directory = await this.#backend.directory(number, { create: true })
-      const recovered = await createCollectionFiles(this.#shared, directory, resolved)
-      const core = new CollectionCore(
-        name,
-        recovered,
-        this.#reporter(() => core.name),
-      )
-      try {
-        await this.#commit({
-          nextDirectory: number + 1,
-          collections: [...body.collections, { name, directory: number }],
-        })
-      } catch (error) {
-        await core.close()
-        throw error
-      }
-      this.#cores.set(number, Promise.resolve(core))
+      const core = await this.#create(name, resolved, body)
       return new CollectionHandle<P>(core)
     })
+  }
+
+  async #create(name: string, options: ResolvedCollectionOptions, body: RootBody): Promise<CollectionCore> {
+    // Past those of attempts that failed: their files may be there still.
+    const number = Math.max(body.nextDirectory, this.#nextDirectory)
+    this.#nextDirectory = number + 1
+    let core: CollectionCore | undefined
+    try {
+      const directory = await this.#backend.directory(number, { create: true })
+      const recovered = await createCollectionFiles(this.#shared, directory, options)
+      const created: CollectionCore = new CollectionCore(
+        name,
+        recovered,
+        this.#reporter(() => created.name),
+      )
+      core = created
+      await this.#commit({
+        nextDirectory: number + 1,
+        collections: [...body.collections, { name, directory: number }],
+      })
+    } catch (error) {
+      await core?.close().catch(() => {})
+      // After a failed sync the manifest that names the directory may be on disk all the same.
+      if (this.#poison === undefined) await this.#removeDirectory(number)
+      throw error
+    }
+    this.#cores.set(number, Promise.resolve(core))
+    return core
   }
 
   async openCollection<P extends object = JsonObject>(
@@ -306,11 +323,38 @@ class LocalDatabase implements Database {
     return turn
   }
 
-  /** Commits twice, so that the generation to fall back to knows of the change too: no acknowledged collection is lost with one file. */
+  /**
+   * Commits twice, so that the generation to fall back to knows of the change too: no acknowledged collection is lost with one file.
+   * The first time decides; a disk that is full at the second one costs no more than that safety.
+   */
   async #commit(body: RootBody): Promise<void> {
+    if (this.#poison !== undefined) {
+      throw new IsovecError(
+        'READ_ONLY',
+        'an earlier I/O failure has made the database read-only until it is reopened',
+        {
+          cause: this.#poison,
+        },
+      )
+    }
     for (let time = 0; time < 2; time++) {
-      const dropped = await this.#root.commit(body)
-      if (dropped !== undefined) await this.#directory.remove(fileName(dropped.generation, 'manifest'))
+      try {
+        const dropped = await this.#root.commit(body)
+        if (dropped !== undefined) await this.#removeManifest(dropped.generation)
+      } catch (error) {
+        const isFull = error instanceof IsovecError && error.code === 'QUOTA_EXCEEDED'
+        if (isFull && time > 0) return
+        if (!isFull && error instanceof IsovecError) this.#poison = error
+        throw error
+      }
+    }
+  }
+
+  async #removeManifest(generation: number): Promise<void> {
+    try {
+      await this.#directory.remove(fileName(generation, 'manifest'))
+    } catch {
+      // A manifest that stays is older than those that count, and swept when the database is next opened.
     }
   }
 
@@ -345,12 +389,27 @@ class LocalDatabase implements Database {
   async #discard(number: number): Promise<void> {
     const opened = this.#cores.get(number)
     this.#cores.delete(number)
-    if (opened !== undefined) await (await opened).close()
-    await this.#backend.removeDirectory(number)
+    // It is no longer named, which is all that was asked for: how its log ends is of no interest.
+    if (opened !== undefined) await (await opened).close().catch(() => {})
+    await this.#removeDirectory(number)
+  }
+
+  async #removeDirectory(number: number): Promise<void> {
+    try {
+      await this.#backend.removeDirectory(number)
+    } catch {
+      // Files that stay are a waste of space and no danger: they are swept when the database is next opened.
+    }
   }
 
   #reporter(name: () => string): (error: IsovecError) => void {
-    return (error) => this.#onEvent?.({ type: 'background-error', collection: name(), error })
+    return (error) => {
+      try {
+        this.#onEvent?.({ type: 'background-error', collection: name(), error })
+      } catch {
+        // What a listener gets wrong must not end the work that tells it; the failure itself stays in `stats()`.
+      }
+    }
   }
 }
 

@@ -51,11 +51,10 @@ export async function ingest(docs: unknown, options: IngestOptions): Promise<{ c
   try {
     for (let index = 0; ; index++) {
       throwIfAborted(signal)
-      hasMore = false
       const step = source.next()
       const { done, value } = 'then' in step ? await abortable(step, signal) : step
-      if (done === true) break
-      hasMore = true
+      hasMore = done !== true
+      if (!hasMore) break
       addDocument(batch, value, `docs[${index}]`)
       if (batch.count >= batchCountMax || batch.size >= batchSizeMax) await send()
     }

@@ -10,7 +10,7 @@ import type { MergeSource } from './snapshot.ts'
 import type { CollectionState, SealedMemtable } from './state.ts'
 import type { CollectionBody, HnswOptions, SegmentState } from './storage/collection-manifest.ts'
 import { fileName } from './storage/file-names.ts'
-import { loadGraph, writeGraph } from './storage/graph-file.ts'
+import { type GraphFile, loadGraph, writeGraph } from './storage/graph-file.ts'
 import type { Memtable } from './storage/memtable.ts'
 import type { Segment } from './storage/segment.ts'
 import { type RowRun, segmentDataSizeMax, writeSegment } from './storage/segment-writer.ts'
@@ -317,7 +317,8 @@ export class Maintenance {
     const previous = segment.graphFile
     try {
       await this.#grow(segment, run)
-      const graph = await writeGraph(state.context, state.takeFileNumber(), segment.file, segment.image)
+      throwIfAborted(run.signal)
+      const graph = await this.#writeGraph(segment)
       await state.commit(
         (body) => ({
           ...body,
@@ -375,10 +376,11 @@ export class Maintenance {
         for (const output of outputs) {
           if (!this.#wantsGraph(output.rowCount)) continue
           await this.#grow(output, run)
-          output.graphFile = await writeGraph(state.context, state.takeFileNumber(), output.file, output.image)
+          output.graphFile = await this.#writeGraph(output)
           graphNames.push(fileName(output.graphFile.number, 'graph'))
         }
       }
+      throwIfAborted(run.signal)
       await this.#replace(inputs, outputs, runs)
       return outputs
     } catch (error) {
@@ -446,13 +448,28 @@ export class Maintenance {
       state.register(segment)
       return segment
     } catch (error) {
-      const isOurs =
-        error instanceof IsovecError &&
-        ['ABORTED', 'QUOTA_EXCEEDED', 'OUT_OF_MEMORY', 'CORRUPTION'].includes(error.code)
-      if (isOurs) await state.discard([fileName(number, 'seg')])
-      else if (error instanceof IsovecError) state.poisonWith(error)
+      await this.#giveUp(fileName(number, 'seg'), error)
       throw error
     }
+  }
+
+  async #writeGraph(segment: Segment): Promise<GraphFile> {
+    const state = this.#state
+    const number = state.takeFileNumber()
+    try {
+      return await writeGraph(state.context, number, segment.file, segment.image)
+    } catch (error) {
+      await this.#giveUp(fileName(number, 'graph'), error)
+      throw error
+    }
+  }
+
+  /** Gives up a file that could not be written. A failure of I/O stops the writer. */
+  async #giveUp(name: string, error: unknown): Promise<void> {
+    const isOurs =
+      error instanceof IsovecError && ['ABORTED', 'QUOTA_EXCEEDED', 'OUT_OF_MEMORY', 'CORRUPTION'].includes(error.code)
+    if (isOurs) await this.#state.discard([name])
+    else if (error instanceof IsovecError) this.#state.poisonWith(error)
   }
 
   /** Gives up segments that never became part of a generation. */

@@ -34,7 +34,7 @@ export function checkOptions<T extends object>(value: T | undefined, known: read
 /** Options that belong to the contract but not to this version: refused rather than ignored. */
 export function refuseUnsupported(value: object | undefined, keys: readonly string[], field: string): void {
   for (const key of keys) {
-    if (value !== undefined && (value as Record<string, unknown>)[key] !== undefined) {
+    if (typeof value === 'object' && value !== null && (value as Record<string, unknown>)[key] !== undefined) {
       throw new IsovecError('UNSUPPORTED', `${field}.${key} is not supported by this version`, {
         field: `${field}.${key}`,
       })

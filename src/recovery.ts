@@ -42,7 +42,13 @@ export async function createCollectionFiles(
   }
   const uuid = crypto.getRandomValues(new Uint8Array(16))
   const wal = await WalWriter.create(shared.kernel, directory, 1, uuid, 0, undefined)
-  const generations = await Generations.create(shared.kernel, directory, collectionFormat, uuid, body)
+  let generations: Generations<CollectionBody>
+  try {
+    generations = await Generations.create(shared.kernel, directory, collectionFormat, uuid, body)
+  } catch (error) {
+    await wal.abandon().catch(() => {})
+    throw error
+  }
   const state = new CollectionState(
     contextOf(shared, directory, generations),
     generations,
@@ -152,28 +158,33 @@ async function openGeneration(
 
 /** Applies what the segments don't hold yet, in order and without gaps. Returns the records that were applied. */
 async function replay(state: CollectionState, logs: readonly WalContent[]): Promise<WalRecord[]> {
-  const applied: WalRecord[] = []
+  const pending: { record: WalRecord; batch: Batch }[] = []
+  let lastSequence = state.lastSequence
+  let rowCount = 0
   for (const log of logs) {
     const name = fileName(log.number, 'wal')
     for (const record of log.records) {
-      if (record.sequence <= state.lastSequence) continue
-      if (record.sequence !== state.lastSequence + 1) {
-        throw new IsovecError('CORRUPTION', `${name}: sequence ${record.sequence} follows ${state.lastSequence}`, {
+      if (record.sequence <= lastSequence) continue
+      if (record.sequence !== lastSequence + 1) {
+        throw new IsovecError('CORRUPTION', `${name}: sequence ${record.sequence} follows ${lastSequence}`, {
           file: name,
           offset: record.offset,
         })
       }
-      const batch: Batch = {
-        bytes: record.bytes,
-        operations: decodeBatch(record.bytes, state.options.dimension, name, record.offset),
-      }
-      if (applied.length === 0) await state.loadIds()
-      state.active.reserve(batch.operations.filter(({ kind }) => kind === 'upsert').length)
-      state.apply(batch.operations, record.sequence)
-      applied.push(record)
+      const operations = decodeBatch(record.bytes, state.options.dimension, name, record.offset)
+      for (const { kind } of operations) if (kind === 'upsert') rowCount++
+      pending.push({ record, batch: { bytes: record.bytes, operations } })
+      lastSequence = record.sequence
     }
   }
-  return applied
+  if (pending.length === 0) return []
+  await state.loadIds()
+  // Once for all: room that grows with every batch would be copied with every batch.
+  state.active.reserve(rowCount)
+  return pending.map(({ record, batch }) => {
+    state.apply(batch.operations, record.sequence)
+    return record
+  })
 }
 
 /**

@@ -96,6 +96,13 @@ export class CollectionState {
     return size
   }
 
+  /** Number of logs on disk with writes that no segment holds yet. */
+  get unflushedWalCount(): number {
+    let count = 0
+    for (const number of this.walSizes.keys()) if (number >= this.body.firstWal) count++
+    return count
+  }
+
   /** Sources of everything that was written, newest data last. */
   get sources(): SearchSource[] {
     return [...this.segments, ...this.sealed.map(({ memtable }) => memtable), this.active]
@@ -184,6 +191,8 @@ export class CollectionState {
 
   /** Removes what no kept generation names and nobody uses. What cannot be removed now is tried again after the next commit. */
   async removeObsolete(): Promise<void> {
+    // What a failed commit has left on disk is not known, so whatever it may have named stays.
+    if (this.poison !== undefined) return
     const pinned = new Set<string>()
     for (const segment of this.#open.values()) {
       pinned.add(segment.name)

@@ -11,6 +11,8 @@ import { WalWriter, walHeaderSize } from './storage/wal.ts'
 
 /** Log that makes a memtable due for a flush. */
 const walSizeMax = 64 * 1024 * 1024
+/** Logs, one for each time that the database was opened and written to, that make a memtable due for a flush when it is opened again. */
+const walCountMax = 8
 /** Un-synced log that makes a sync due under `buffered`. */
 const bufferedSizeMax = 8 * 1024 * 1024
 /** Time after which what was written under `buffered` is synced. */
@@ -71,6 +73,12 @@ export class Writer {
   /** Gives the writer the log that recovery has begun. */
   adopt(wal: WalWriter): void {
     this.#wal = wal
+  }
+
+  /** Seals and flushes what recovery has brought back where it is too much to scan with each search, or to read with each opening. */
+  trim(): void {
+    if (!this.#isMemtableFull() && this.#state.unflushedWalCount < walCountMax) return
+    void this.#task(() => this.#rotateFull())
   }
 
   /** Everything that was asked for before this call has taken effect or failed when the promise resolves; undefined if nothing is pending. */
@@ -146,8 +154,10 @@ export class Writer {
       const wal = this.#wal
       this.#wal = undefined
       if (wal === undefined) return
-      if (this.#state.poison !== undefined || this.#isWalBroken) await wal.abandon()
-      else await wal.close()
+      if (this.#state.poison === undefined && !this.#isWalBroken) return wal.close()
+      await wal.abandon()
+      // What was acknowledged under `buffered` and can't be synced any more must not pass for safe.
+      if (wal.durableSequence < this.#state.lastSequence) this.#state.assertWritable()
     })
   }
 

@@ -32,13 +32,17 @@ const given = new Map<KernelSource | string, Promise<Kernel>>()
  * platform has that.
  *
  * @throws {IsovecError} `UNSUPPORTED` where there is no WebAssembly or no SIMD, or `wasm` is no kernel of this version; `IO` if
- * a URL can't be read
+ * a URL can't be read; `INVALID_ARGUMENT` if `wasm` is nothing of the kind
  */
 export function loadKernel(options: { wasm?: KernelSource | undefined } = {}): Promise<Kernel> {
   if (typeof WebAssembly === 'undefined') {
     return Promise.reject(new IsovecError('UNSUPPORTED', 'this platform has no WebAssembly'))
   }
   const { wasm } = options
+  if (!isSource(wasm)) {
+    const field = 'options.wasm'
+    return Promise.reject(new IsovecError('INVALID_ARGUMENT', `${field}: is no module, bytes or URL`, { field }))
+  }
   if (wasm === undefined) {
     inlined ??= compileInlined()
     return inlined
@@ -51,6 +55,13 @@ export function loadKernel(options: { wasm?: KernelSource | undefined } = {}): P
     kernel.catch(() => given.delete(key))
   }
   return kernel
+}
+
+function isSource(value: unknown): value is KernelSource | undefined {
+  if (value === undefined || value instanceof WebAssembly.Module || value instanceof URL || ArrayBuffer.isView(value)) {
+    return true
+  }
+  return ['[object ArrayBuffer]', '[object SharedArrayBuffer]'].includes(Object.prototype.toString.call(value))
 }
 
 async function compileInlined(): Promise<Kernel> {

@@ -205,7 +205,7 @@ type Pass = {
 }
 
 function rowsPerLookFor(source: SearchSource): number {
-  return Math.max(64, Math.floor(scanBytesPerLook / (source.image.dimension * 4)))
+  return Math.max(64, Math.min(source.rowCount, Math.floor(scanBytesPerLook / (source.image.dimension * 4))))
 }
 
 /** Distances on codes, which say which rows are worth scoring. */
@@ -217,9 +217,12 @@ function codedPass(source: SearchSource): Pass {
     run(from, to, offer, selection, query) {
       source.image.prepare(query.vector, query.metric)
       source.image.scanCodes(from, to, distances)
+      let { limit } = selection
       for (let i = 0; i < to - from; i++) {
         const distance = distances[i]!
-        if (!(distance > selection.limit)) offer(from + i, distance, distance)
+        if (distance > limit) continue
+        offer(from + i, distance, distance)
+        limit = selection.limit
       }
     },
   }
@@ -239,11 +242,14 @@ function exactPass(source: SearchSource, query: Query): Pass {
       image.prepare(query.vector, query.metric)
       image.scan(from, to, distances)
       if (scaledByNorm) image.norms(from, to, norms)
+      let { limit } = selection
       for (let i = 0; i < to - from; i++) {
         const distance = distances[i]!
         const error = relative * (scaledByNorm ? norms[i]! : Math.abs(distance)) + absolute
         const lower = distance - error
-        if (!(lower > selection.limit)) offer(from + i, lower, distance + error)
+        if (lower > limit) continue
+        offer(from + i, lower, distance + error)
+        limit = selection.limit
       }
     },
   }
@@ -258,7 +264,8 @@ function score(source: SearchSource, rows: Uint32Array, sequence: number): Score
   const scored: Scored[] = []
   for (let i = 0; i < rows.length; i++) {
     const row = rows[i]!
-    if (source.isVisible(row, sequence)) scored.push({ row, score: scores[i]! })
+    // The negation of no distance is -0; adding 0 makes it 0.
+    if (source.isVisible(row, sequence)) scored.push({ row, score: scores[i]! + 0 })
   }
   return scored
 }

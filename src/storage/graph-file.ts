@@ -14,6 +14,7 @@ import {
   transferSize,
 } from './section-file.ts'
 import type { SegmentFile, StorageContext } from './segment.ts'
+import { syncFile } from './sync-file.ts'
 
 const magic = utf8Encode('isovecGR')
 
@@ -67,7 +68,7 @@ export async function writeGraph(
       })
     }
     await writer.finish(fileSize)
-    await file.sync()
+    await syncFile(file)
   } finally {
     await file.close()
   }

@@ -8,6 +8,7 @@ import type { Directory } from '../directory/directory.ts'
 import { IsovecError } from '../errors.ts'
 import type { Kernel } from '../kernel/index.ts'
 import { fileName, parseFileName } from './file-names.ts'
+import { syncFile } from './sync-file.ts'
 
 /** Version that this code writes, and the oldest reader that understands it. */
 export const formatVersion = 1
@@ -56,7 +57,7 @@ export async function writeManifest(
   const file = await directory.create(fileName(manifest.generation, 'manifest'))
   try {
     await file.append(bytes)
-    await file.sync()
+    await syncFile(file)
   } finally {
     await file.close()
   }

@@ -20,6 +20,7 @@ import {
   sectionIds,
   segmentMagic,
 } from './segment.ts'
+import { syncFile } from './sync-file.ts'
 import { Tombstones } from './tombstones.ts'
 
 /** Rows from which on a segment carries codes: below, scanning the vectors themselves is as quick. */
@@ -170,15 +171,16 @@ async function writeFile(
     for (const [id, part] of parts) await writer.whole(id, part)
     const buffer = new Uint8Array(transferSize)
     for (const [id, kind] of imageParts) {
-      await writer.pieces(id, (offset, length) => {
+      await writer.pieces(id, async (offset, length) => {
+        if (slice.isOver) await slice.next()
         const piece = buffer.subarray(0, length)
         image.readSection(kind, offset, piece)
         return piece
       })
     }
-    await writePayloads(context, runs, fields.salt, writer, onProgress)
+    await writePayloads(context, runs, fields.salt, writer, slice, onProgress)
     await writer.finish(fileSize)
-    await file.sync()
+    await syncFile(file)
   } finally {
     await file.close()
   }
@@ -252,6 +254,7 @@ async function writePayloads(
   runs: readonly RowRun[],
   salt: Checksum,
   writer: SectionWriter,
+  slice: Slice,
   onProgress: ((rows: number) => void) | undefined,
 ): Promise<void> {
   const stream = await writer.stream(sectionIds.payloads)
@@ -268,7 +271,10 @@ async function writePayloads(
       const found = source.payloadAt(row)
       const payload = found instanceof Promise ? await found : found
       if (payload !== undefined) await cutter.write(payload)
-      if (++written % 1024 === 0) onProgress?.(written)
+      if (++written % rowsPerLook !== 0) continue
+      onProgress?.(written)
+      // A backend in memory answers without a turn of the event loop.
+      if (slice.isOver) await slice.next()
     }
   }
   await cutter.finish()

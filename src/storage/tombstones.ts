@@ -10,6 +10,7 @@ import { IsovecError } from '../errors.ts'
 import type { Kernel } from '../kernel/index.ts'
 import { fileName } from './file-names.ts'
 import { formatVersion } from './manifest.ts'
+import { syncFile } from './sync-file.ts'
 
 const magic = utf8Encode('isovecDL')
 const minimalReaderVersion = 1
@@ -88,7 +89,7 @@ export async function writeTombstones(
   const file = await directory.create(fileName(number, 'del'))
   try {
     await file.append(bytes)
-    await file.sync()
+    await syncFile(file)
   } finally {
     await file.close()
   }

@@ -12,6 +12,7 @@ import { IsovecError } from '../errors.ts'
 import type { Checksum, Kernel } from '../kernel/index.ts'
 import { fileName } from './file-names.ts'
 import { formatVersion } from './manifest.ts'
+import { syncFile } from './sync-file.ts'
 
 const magic = utf8Encode('isovecWL')
 const minimalReaderVersion = 1
@@ -92,7 +93,7 @@ export class WalWriter {
     const file = await directory.create(fileName(number, 'wal'))
     try {
       await file.append(encodeHeader(kernel, number, uuid, salt, baseSequence, predecessor))
-      await file.sync()
+      await syncFile(file)
     } catch (error) {
       await file.close()
       throw error
@@ -143,7 +144,7 @@ export class WalWriter {
   /** Makes everything appended so far survive power loss. */
   async sync(): Promise<void> {
     const sequence = this.#lastSequence
-    await this.#file.sync()
+    await syncFile(this.#file)
     this.#durableSequence = sequence
   }
 
@@ -156,7 +157,7 @@ export class WalWriter {
   async close(): Promise<void> {
     await this.sync()
     await this.#control(recordClose)
-    await this.#file.sync()
+    await syncFile(this.#file)
     await this.#file.close()
   }
 

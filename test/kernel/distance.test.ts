@@ -1,0 +1,158 @@
+import fc from 'fast-check'
+import { describe, expect, it } from 'vitest'
+import { type Metric, vectorStride } from '../../src/kernel/index.ts'
+import { runs } from '../support/property.ts'
+import { normalVector, randomNumbers } from '../support/vectors.ts'
+import { exactScore, scanned, storedNorm } from './reference.ts'
+import { bytesOf, imageOf, kernelOf, metrics } from './support.ts'
+
+const dimensions = [...Array.from({ length: 67 }, (_, i) => i + 1), 96, 100, 127, 128, 255, 384, 784, 1536]
+
+/** Components of all sizes that f32 knows, and the plain ones. */
+const component = fc.oneof(
+  fc.double({ min: -2, max: 2, noNaN: true }).map(Math.fround),
+  fc.constantFrom(0, -0, 1e30, -1e30, 1e-30, -1e-30, 1e-42, -1.4e-45, 3.4e38, 1.2e-38).map(Math.fround),
+)
+
+const question = fc
+  .integer({ min: 1, max: 40 })
+  .chain((dimension) =>
+    fc.tuple(
+      fc.constantFrom<Metric>(...metrics),
+      fc.array(component, { minLength: dimension, maxLength: dimension }),
+      fc.array(fc.array(component, { minLength: dimension, maxLength: dimension }), { minLength: 1, maxLength: 9 }),
+    ),
+  )
+
+for (const build of ['simd', 'debug'] as const) {
+  describe(`distances of the ${build} build`, async () => {
+    const kernel = await kernelOf(build)
+
+    it('equal plain TypeScript bit for bit in every dimension', () => {
+      const random = randomNumbers(5)
+      for (const dimension of dimensions) {
+        const rows = Array.from({ length: 7 }, () => normalVector(dimension, random))
+        const query = normalVector(dimension, random)
+        for (const metric of metrics) {
+          const image = imageOf(kernel, metric, rows)
+          image.prepare(query)
+          const distances = new Float32Array(7)
+          image.scan(0, 7, distances)
+          expect(distances, `${metric} ${dimension}`).toEqual(
+            Float32Array.from(rows, (row) => scanned(metric, query, row)),
+          )
+          const scores = new Float64Array(7)
+          image.score(Uint32Array.of(0, 1, 2, 3, 4, 5, 6), 7, scores)
+          expect(scores, `${metric} ${dimension}`).toEqual(
+            Float64Array.from(rows, (row) => exactScore(metric, query, row)),
+          )
+          image.release()
+        }
+      }
+    })
+
+    it('equal plain TypeScript for components of any size', () => {
+      fc.assert(
+        fc.property(question, ([metric, query, rows]) => {
+          const vectors = rows.map((row) => Float32Array.from(row))
+          const asked = Float32Array.from(query)
+          const image = imageOf(kernel, metric, vectors)
+          image.prepare(asked)
+          const distances = new Float32Array(rows.length)
+          image.scan(0, rows.length, distances)
+          expect(distances).toEqual(Float32Array.from(vectors, (row) => scanned(metric, asked, row)))
+          const norms = new Float32Array(rows.length)
+          image.norms(0, rows.length, norms)
+          expect(norms).toEqual(Float32Array.from(vectors, storedNorm))
+          image.release()
+        }),
+        runs(200),
+      )
+    })
+  })
+}
+
+describe('the bound of a scan', async () => {
+  const kernel = await kernelOf('simd')
+
+  it('holds the true distance, or says that it knows nothing', () => {
+    fc.assert(
+      fc.property(question, ([metric, query, rows]) => {
+        const vectors = rows.map((row) => Float32Array.from(row))
+        const image = imageOf(kernel, metric, vectors)
+        image.prepare(Float32Array.from(query))
+        const count = rows.length
+        const [distances, norms, scores] = [new Float32Array(count), new Float32Array(count), new Float64Array(count)]
+        image.scan(0, count, distances)
+        image.norms(0, count, norms)
+        image.score(Uint32Array.from(rows.keys()), count, scores)
+        const bound = image.bound()
+        for (let row = 0; row < count; row++) {
+          const truth = metric === 'euclidean' ? scores[row]! ** 2 : -scores[row]!
+          const distance = distances[row]!
+          const error = bound.relative * (bound.scaledByNorm ? norms[row]! : Math.abs(distance)) + bound.absolute
+          expect(distance - error > truth).toBe(false)
+          expect(distance + error < truth).toBe(false)
+        }
+        image.release()
+      }),
+      runs(500),
+    )
+  })
+
+  it('is narrow for ordinary vectors', () => {
+    const random = randomNumbers(6)
+    const rows = Array.from({ length: 50 }, () => normalVector(384, random))
+    for (const metric of metrics) {
+      const image = imageOf(kernel, metric, rows)
+      image.prepare(normalVector(384, random))
+      const bound = image.bound()
+      const size = metric === 'dot' ? 20 : metric === 'euclidean' ? 768 : 1
+      expect(bound.relative * size + bound.absolute).toBeLessThan(1e-4 * size * 20)
+    }
+  })
+})
+
+describe('rows', async () => {
+  const kernel = await kernelOf('debug')
+
+  it('come back bit for bit, from any alignment and through growth', () => {
+    const random = randomNumbers(8)
+    for (const dimension of [1, 3, 4, 33, 70]) {
+      const image = kernel.createPool().createImage({ dimension, metric: 'cosine', capacity: 1 })
+      const rows = Array.from({ length: 300 }, () => normalVector(dimension, random))
+      for (const [row, vector] of rows.entries()) {
+        const shifted = new Uint8Array(dimension * 4 + 3)
+        shifted.set(bytesOf(vector), row % 4)
+        expect(image.append(shifted.subarray(row % 4, (row % 4) + dimension * 4))).toBe(row)
+        if (row % 3 === 0) image.setDead(row)
+      }
+      for (const [row, vector] of rows.entries()) {
+        expect(image.vectorAt(row)).toEqual(vector)
+        expect(image.isDead(row)).toBe(row % 3 === 0)
+      }
+      expect(image.deadCount).toBe(100)
+      expect(image.section('vectors').byteLength).toBe(300 * vectorStride(dimension))
+      image.release()
+    }
+  })
+
+  it('are the same when a section is copied as when they are appended', () => {
+    const random = randomNumbers(9)
+    const rows = Array.from({ length: 90 }, () => normalVector(37, random))
+    const first = imageOf(kernel, 'dot', rows)
+    const second = kernel.createPool().createImage({ dimension: 37, metric: 'dot', capacity: 0 })
+    second.setRows(90)
+    const piece = new Uint8Array(1000)
+    const size = first.section('vectors').byteLength
+    for (let offset = 0; offset < size; offset += 1000) {
+      const part = piece.subarray(0, Math.min(1000, size - offset))
+      first.readSection('vectors', offset, part)
+      second.writeSection('vectors', offset, part)
+    }
+    second.computeNorms(0, 90)
+    expect(second.checksumSection('vectors')).toEqual(first.checksumSection('vectors'))
+    expect(second.checksumSection('norms')).toEqual(first.checksumSection('norms'))
+    expect(() => second.writeSection('vectors', size - 10, new Uint8Array(11))).toThrow('within the section')
+  })
+})
