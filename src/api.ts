@@ -71,8 +71,8 @@ export type Document<P extends object = JsonObject> = {
   payload?: P
 }
 
-/** What reads return beside the id. */
-export type Include = { payload?: boolean; vector?: boolean }
+/** What reads return beside the id. The parameter is the payload's type, which will matter once parts of it can be chosen. */
+export type Include<_P extends object = JsonObject> = { payload?: boolean; vector?: boolean }
 
 /** Typed by `include`: what was not asked for is not there; of an `include` that is not known, either may be. */
 type VectorPart<I extends Include, ByDefault extends boolean> = Include extends I
@@ -99,7 +99,7 @@ export type WriteOptions = {
 }
 
 /** What to look for. */
-export type SearchRequest<I extends Include = Include> = {
+export type SearchRequest<_P extends object = JsonObject, I extends Include = Include> = {
   vector: VectorInput
   /** Hits wanted: 1 to 10,000. Default 10. */
   k?: number
@@ -215,9 +215,9 @@ export interface Collection<P extends object = JsonObject> extends AsyncDisposab
     batchSize?: number
     signal?: AbortSignal | undefined
   }): AsyncIterableIterator<StoredDocument<P, I>>
-  search<const I extends Include = { vector: false }>(request: SearchRequest<I>): Promise<SearchResult<P, I>>
+  search<const I extends Include = { vector: false }>(request: SearchRequest<P, I>): Promise<SearchResult<P, I>>
   searchMany<const I extends Include = { vector: false }>(
-    requests: readonly SearchRequest<I>[],
+    requests: readonly SearchRequest<P, I>[],
     options?: { signal?: AbortSignal | undefined },
   ): Promise<SearchResult<P, I>[]>
   /**

@@ -58,7 +58,7 @@ export class CollectionCore {
     this.name = name
     this.state = recovered.state
     this.maintenance = new Maintenance(this.state, report)
-    this.writer = new Writer(this.state, () => this.maintenance.flush())
+    this.writer = new Writer(this.state, () => this.maintenance.flushOldest())
     if (recovered.wal !== undefined) this.writer.adopt(recovered.wal)
     this.writer.trim()
     this.maintenance.schedule()
@@ -270,14 +270,14 @@ export class CollectionHandle<P extends object = JsonObject> implements Collecti
     }
   }
 
-  async search<const I extends Include = { vector: false }>(request: SearchRequest<I>): Promise<SearchResult<P, I>> {
+  async search<const I extends Include = { vector: false }>(request: SearchRequest<P, I>): Promise<SearchResult<P, I>> {
     const core = this.#open()
     const checked = checkSearch(request, core.state.options, 'request')
     return this.#search(core, checked)
   }
 
   async searchMany<const I extends Include = { vector: false }>(
-    requests: readonly SearchRequest<I>[],
+    requests: readonly SearchRequest<P, I>[],
     options?: { signal?: AbortSignal | undefined },
   ): Promise<SearchResult<P, I>[]> {
     const core = this.#open()

@@ -60,6 +60,7 @@ export class Maintenance {
   readonly #state: CollectionState
   readonly #report: (error: IsovecError) => void
   #flushing: Promise<void> | undefined
+  #flushingOldest: Promise<void> | undefined
   #jobs: Promise<unknown> = Promise.resolve()
   #background: AbortController | undefined
   #timer: unknown
@@ -74,20 +75,33 @@ export class Maintenance {
 
   /** Flushes every sealed memtable; joins a flush that runs. */
   flush(): Promise<void> {
-    this.#flushing ??= this.#flushSealed().finally(() => {
-      this.#flushing = undefined
-      this.#lastFlush = performance.now()
-      this.schedule()
-    })
-    return this.#flushing
+    if (this.#flushing === undefined && this.#state.sealed.length > 0) this.#flushing = this.#flushSealed()
+    return this.#flushing ?? Promise.resolve()
+  }
+
+  /** Begins to flush, and resolves when the memtable that has waited longest is a segment. */
+  flushOldest(): Promise<void> {
+    const all = this.flush()
+    // Whoever waits for all of them is told of a failure; here only the first one counts.
+    all.catch(() => {})
+    return this.#flushingOldest ?? all
   }
 
   async #flushSealed(): Promise<void> {
     try {
-      while (this.#state.sealed.length > 0) await this.#flushOne(this.#state.sealed[0]!)
+      while (this.#state.sealed.length > 0) {
+        this.#flushingOldest = this.#flushOne(this.#state.sealed[0]!)
+        await this.#flushingOldest
+      }
     } catch (error) {
       this.#noteFailure(error)
       throw error
+    } finally {
+      // In the turn in which none was left: a memtable that is sealed later begins another flush.
+      this.#flushing = undefined
+      this.#flushingOldest = undefined
+      this.#lastFlush = performance.now()
+      this.schedule()
     }
   }
 

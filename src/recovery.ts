@@ -114,6 +114,12 @@ async function openNewest(
       // The first damage is the one to report: what the older generation lacks may just be what the newest one had replaced.
       throw asCorruption(error)
     }
+    // The logs must reach to where the newest generation began to log, or what came after it is missing.
+    const { firstWal } = generations.current.body
+    if (!opened.logs.some(({ number }) => number === firstWal)) {
+      for (const segment of opened.segments) segment.release()
+      throw asCorruption(error)
+    }
     generations.fallBack()
     return opened
   }

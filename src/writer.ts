@@ -58,7 +58,7 @@ export class Writer {
   #running: Promise<void> | undefined
   #isClosed = false
 
-  /** @param flush begins to flush sealed memtables, or joins the flush that runs; resolves when none is left */
+  /** @param flush begins to flush sealed memtables, or joins the flush that runs; resolves when the one that waited longest is done */
   constructor(state: CollectionState, flush: () => Promise<void>) {
     this.#state = state
     this.#flush = flush

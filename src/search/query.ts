@@ -172,18 +172,17 @@ async function scan(source: SearchSource, sequence: number, query: Query, slice:
     query.metric === source.image.metric
   const selection = new Selection(isCoded ? Math.max(64, 4 * query.count) : query.count)
   const rowCount = source.rowCount
-  const pass = isCoded ? codedPass(source) : exactPass(source, query)
+  const offer: Offer = (row, lower, upper) => {
+    if (source.isVisible(row, sequence)) selection.offer(row, lower, upper)
+  }
+  source.image.prepare(query.vector, query.metric)
+  const pass = isCoded ? codedPass(source) : exactPass(source)
   for (let from = 0; from < rowCount; from += pass.rowsPerLook) {
-    pass.run(
-      from,
-      Math.min(rowCount, from + pass.rowsPerLook),
-      (row, lower, upper) => {
-        if (source.isVisible(row, sequence)) selection.offer(row, lower, upper)
-      },
-      selection,
-      query,
-    )
-    if (slice.isOver) await slice.next()
+    pass.run(from, Math.min(rowCount, from + pass.rowsPerLook), offer, selection)
+    if (!slice.isOver) continue
+    await slice.next()
+    // Another search may have asked the image something else meanwhile.
+    source.image.prepare(query.vector, query.metric)
   }
   const rows = selection.candidates()
   const rowsPerLook = rowsPerLookFor(source)
@@ -200,8 +199,8 @@ async function scan(source: SearchSource, sequence: number, query: Query, slice:
 type Offer = (row: number, lower: number, upper: number) => void
 type Pass = {
   readonly rowsPerLook: number
-  /** Offers the rows of a range that may be among the nearest so far. */
-  run(from: number, to: number, offer: Offer, selection: Selection, query: Query): void
+  /** Offers the rows of a range that may be among the nearest so far. The image must have been given the query. */
+  run(from: number, to: number, offer: Offer, selection: Selection): void
 }
 
 function rowsPerLookFor(source: SearchSource): number {
@@ -214,8 +213,7 @@ function codedPass(source: SearchSource): Pass {
   const distances = new Float32Array(rowsPerLook)
   return {
     rowsPerLook,
-    run(from, to, offer, selection, query) {
-      source.image.prepare(query.vector, query.metric)
+    run(from, to, offer, selection) {
       source.image.scanCodes(from, to, distances)
       let { limit } = selection
       for (let i = 0; i < to - from; i++) {
@@ -229,17 +227,15 @@ function codedPass(source: SearchSource): Pass {
 }
 
 /** Distances on 32-bit floats with the interval in which the true one lies: what is left out is certainly not among the nearest. */
-function exactPass(source: SearchSource, query: Query): Pass {
+function exactPass(source: SearchSource): Pass {
   const { image } = source
   const rowsPerLook = rowsPerLookFor(source)
   const distances = new Float32Array(rowsPerLook)
   const norms = new Float32Array(rowsPerLook)
-  image.prepare(query.vector, query.metric)
   const { relative, absolute, scaledByNorm } = image.bound()
   return {
     rowsPerLook,
     run(from, to, offer, selection) {
-      image.prepare(query.vector, query.metric)
       image.scan(from, to, distances)
       if (scaledByNorm) image.norms(from, to, norms)
       let { limit } = selection

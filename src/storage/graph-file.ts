@@ -2,6 +2,8 @@
  * Graph files: the HNSW graph of one segment, built after it and replaceable without touching it.
  */
 import { readUint64, utf8Encode, writeUint64 } from '../codec/bytes.ts'
+import type { RandomAccessFile } from '../directory/directory.ts'
+import { IsovecError } from '../errors.ts'
 import type { Checksum, GraphHeader, SectionKind, VectorImage } from '../kernel/index.ts'
 import { fileName } from './file-names.ts'
 import {
@@ -86,7 +88,7 @@ export async function loadGraph(
   image: VectorImage,
 ): Promise<void> {
   const name = fileName(entry.number, 'graph')
-  const file = await context.directory.open(name)
+  const file = await openNamed(context, name)
   try {
     const header = await readSectionHeader(context.kernel, file, name, magic, context.uuid, entry.number)
     const isNamed =
@@ -105,6 +107,16 @@ export async function loadGraph(
   }
   const problem = image.validateGraph()
   if (problem !== null) throw corrupt(name, 0, problem)
+}
+
+/** A file that a manifest names and that isn't there is damage, not a wrong argument. */
+async function openNamed(context: StorageContext, name: string): Promise<RandomAccessFile> {
+  try {
+    return await context.directory.open(name)
+  } catch (cause) {
+    if (!(cause instanceof IsovecError) || cause.code !== 'NOT_FOUND') throw cause
+    throw new IsovecError('CORRUPTION', `${name} is missing`, { file: name, cause })
+  }
 }
 
 function encodeFields(own: DataView, graph: GraphHeader, segment: SegmentFile): void {

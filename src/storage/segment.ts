@@ -373,7 +373,7 @@ export class Segment implements MergeSource {
 
   async #readImage(): Promise<void> {
     if (this.#image !== undefined) return
-    const { fields } = this
+    const { fields, graphFile } = this
     const image = this.#context.pool.createImage({
       dimension: fields.dimension,
       metric: fields.metric,
@@ -393,7 +393,6 @@ export class Segment implements MergeSource {
           throw corrupt(this.name, this.#section(sectionIds.codes).offset, 'the codes are impossible')
         }
       }
-      const { graphFile } = this
       if (graphFile !== undefined) await loadGraph(this.#context, graphFile, this.file, image)
     } catch (error) {
       image.release()
@@ -403,6 +402,8 @@ export class Segment implements MergeSource {
       image.release()
       throw new IsovecError('CLOSED', 'the segment was closed while it was read')
     }
+    // The graphs may have been dropped while this one was read.
+    if (this.graphFile !== graphFile) image.dropGraph()
     for (const [row] of this.tombstones.upTo(Number.POSITIVE_INFINITY)) image.setDead(row)
     this.#image = image
   }

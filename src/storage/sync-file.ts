@@ -14,6 +14,9 @@ export async function syncFile(file: WritableFile): Promise<void> {
     await file.sync()
   } catch (error) {
     if (!(error instanceof IsovecError) || error.code !== 'QUOTA_EXCEEDED') throw error
-    throw new IsovecError('IO', error.message, { cause: error, ...(error.file === undefined ? {} : { file: error.file }) })
+    throw new IsovecError('IO', error.message, {
+      cause: error,
+      ...(error.file === undefined ? {} : { file: error.file }),
+    })
   }
 }

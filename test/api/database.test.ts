@@ -198,6 +198,24 @@ describe.each(storeKinds)('closing on the %s backend', (kind) => {
     expect(['done', 'ABORTED', 'CLOSED']).toContain(await built)
   })
 
+  it('waits for reads that are in the middle of a file', async () => {
+    const store = await newStore(kind)
+    const made = await store.open()
+    const text = 'x'.repeat(400_000)
+    const first = await made.createCollection('c', { dimension: 2 })
+    await first.upsert(['a', 'b', 'c'].map((id) => ({ id, vector, payload: { text } })))
+    await first.flush()
+    await made.close()
+    const database = await store.open()
+    const collection = await database.openCollection('c')
+    await collection.search({ vector, include: { payload: false } })
+    const search = collection.search({ vector })
+    const get = collection.get('c')
+    await database.close()
+    expect((await search).hits.map(({ payload }) => payload)).toEqual([{ text }, { text }, { text }])
+    expect((await get)!.payload).toEqual({ text })
+  })
+
   it('is what disposing of it does', async () => {
     const store = await newStore(kind)
     let outer: Database

@@ -108,7 +108,7 @@ const refusals: Refusal[] = [
   payloadRefusal('an instance of a class without a base', { a: new NullPrototype() }, '.a'),
   payloadRefusal('an instance of another realm', { a: runInNewContext('new (class A { x = 1 })()') }, '.a'),
   payloadRefusal('a kind of array', { a: new (class List extends Array {})() }, '.a'),
-  payloadRefusal('a boxed number', { a: new Number(1) }, '.a'), // biome-ignore lint/style/useConsistentBuiltinInstantiation: the case at hand
+  payloadRefusal('a boxed number', { a: new Number(1) }, '.a'),
   payloadRefusal('an object that inherits', { a: Object.create({ b: 1 }) }, '.a'),
   payloadRefusal('a bigint', { a: 1n }, '.a'),
   payloadRefusal('a symbol', { a: Symbol('s') }, '.a'),
