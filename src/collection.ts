@@ -73,6 +73,7 @@ export class CollectionCore {
     } finally {
       await this.maintenance.close()
       await Promise.allSettled(this.#reads)
+      await this.state.endCommits()
       this.state.dispose()
     }
   }
@@ -263,6 +264,7 @@ export class CollectionHandle<P extends object = JsonObject> implements Collecti
             this.#open()
           }
           if (slice.isOver) await slice.next()
+          this.#open()
         }
       }
     } finally {

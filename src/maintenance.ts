@@ -153,7 +153,8 @@ export class Maintenance {
       const hasGraphs =
         this.#state.options.index === 'auto' || segments.some(({ graphFile }) => graphFile !== undefined)
       const outputs = isNeeded ? await this.#merge(segments, hasGraphs, run) : []
-      const after = this.#state.segments
+      // Not what was flushed meanwhile: that was not here to be merged.
+      const after = isNeeded ? outputs : segments
       return {
         docsBefore: before.docs,
         docsAfter: liveRows(after),
@@ -329,10 +330,12 @@ export class Maintenance {
     const state = this.#state
     await segment.loadImage()
     const previous = segment.graphFile
+    let written: GraphFile | undefined
     try {
       await this.#grow(segment, run)
       throwIfAborted(run.signal)
       const graph = await this.#writeGraph(segment)
+      written = graph
       await state.commit(
         (body) => ({
           ...body,
@@ -343,6 +346,7 @@ export class Maintenance {
         },
       )
     } catch (error) {
+      if (written !== undefined) await state.discard([fileName(written.number, 'graph')])
       segment.image.dropGraph()
       if (previous !== undefined) await loadGraph(state.context, previous, segment.file, segment.image)
       throw error

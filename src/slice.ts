@@ -21,19 +21,26 @@ function nextTurn(): Promise<void> {
 
 /**
  * Turns for work that nobody waits for. A timer rather than an immediate: it leaves the thread idle for a moment, and one that is
- * unreferenced still wakes a loop that waits for something else, but doesn't keep the process alive.
+ * unreferenced still wakes a loop that waits for something else, but doesn't keep the process alive. So an abort must end the wait:
+ * whoever waits for the work to make way has nothing else that keeps the loop turning.
  */
-function nextBackgroundTurn(): Promise<void> {
+function nextBackgroundTurn(signal: AbortSignal | undefined): Promise<void> {
   return new Promise((resolve) => {
-    const timer: unknown = setTimeout(resolve, 1)
+    const end = (): void => {
+      clearTimeout(timer as Parameters<typeof clearTimeout>[0])
+      signal?.removeEventListener('abort', end)
+      resolve()
+    }
+    const timer: unknown = setTimeout(end, 1)
     if (typeof timer === 'object' && timer !== null && 'unref' in timer) (timer as { unref(): void }).unref()
+    signal?.addEventListener('abort', end, { once: true })
   })
 }
 
 /** The clock of one piece of long work. */
 export class Slice {
   readonly #signal: AbortSignal | undefined
-  readonly #turn: () => Promise<void>
+  readonly #turn: (signal: AbortSignal | undefined) => Promise<void>
   #end = performance.now() + sliceMs
 
   /** @param options `background`: nobody waits for the work, so it yields more and doesn't keep the process alive */
@@ -53,7 +60,7 @@ export class Slice {
    */
   async next(): Promise<void> {
     throwIfAborted(this.#signal)
-    await this.#turn()
+    await this.#turn(this.#signal)
     throwIfAborted(this.#signal)
     this.#end = performance.now() + sliceMs
   }

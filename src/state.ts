@@ -57,6 +57,7 @@ export class CollectionState {
   readonly #open = new Map<number, Segment>()
   readonly #removable = new Set<string>()
   #committing: Promise<unknown> = Promise.resolve()
+  #isEnded = false
 
   constructor(
     context: StorageContext,
@@ -179,6 +180,7 @@ export class CollectionState {
    * @param publish runs in the same turn in which the commit is known to have succeeded
    */
   commit(change: (body: CollectionBody) => CollectionBody | undefined, publish: () => void): Promise<boolean> {
+    if (this.#isEnded) return Promise.reject(new IsovecError('CLOSED', 'the database is closed'))
     const turn = this.#committing.then(() => this.#commit(change, publish))
     this.#committing = turn.catch(() => {})
     return turn
@@ -214,6 +216,12 @@ export class CollectionState {
   async discard(names: readonly string[]): Promise<void> {
     for (const name of names) this.#removable.add(name)
     await this.removeObsolete()
+  }
+
+  /** Waits for commits under way and takes no more: nothing may be written once another writer can hold the lock. */
+  async endCommits(): Promise<void> {
+    this.#isEnded = true
+    await this.#committing
   }
 
   /** Lets go of every source. */

@@ -214,8 +214,13 @@ export class Writer {
     for (const item of live) item.isUnderWay = true
     const wal = await this.#append(live)
     const isStrict = live.some((item) => item.isStrict)
-    if (isStrict || this.#unsyncedSize >= bufferedSizeMax) await this.#syncWal()
-    else this.#startSyncTimer()
+    try {
+      if (isStrict || this.#unsyncedSize >= bufferedSizeMax) await this.#syncWal()
+      else this.#startSyncTimer()
+    } catch (error) {
+      // The records are in the log, whatever it was that failed: they may come back when it's read again.
+      throw withOutcome(error, 'unknown')
+    }
 
     let sequence = wal.lastSequence - live.length
     for (const item of live) {

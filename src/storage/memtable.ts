@@ -26,7 +26,7 @@ export class Memtable implements MergeSource {
   readonly #sequences: number[] = []
   readonly tombstones = new Tombstones()
   readonly #quantization: 'auto' | 'sq8' | 'none'
-  #reserved = 0
+  #reserved = reserveMin
   #size = 0
   #users = 1
 
@@ -81,8 +81,18 @@ export class Memtable implements MergeSource {
    * @throws IsovecError `OUT_OF_MEMORY`, before anything has changed
    */
   reserve(rowCount: number): void {
-    this.#image.reserve(this.rowCount + rowCount)
-    this.#reserved = this.rowCount + rowCount
+    const wanted = this.rowCount + rowCount
+    if (wanted <= this.#reserved) return
+    // Twofold, since more room means copying what is there; exactly, where there is no memory for more than is needed.
+    const roomy = Math.max(wanted, 2 * this.#reserved)
+    try {
+      this.#image.reserve(roomy)
+      this.#reserved = roomy
+    } catch (error) {
+      if (roomy === wanted) throw error
+      this.#image.reserve(wanted)
+      this.#reserved = wanted
+    }
   }
 
   /** Appends a row. Room must have been reserved. */

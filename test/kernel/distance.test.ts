@@ -51,6 +51,32 @@ for (const build of ['simd', 'debug'] as const) {
       }
     })
 
+    it('score zero vectors as 0 under cosine', () => {
+      const [zero, other] = [new Float32Array(9), new Float32Array(9).fill(2)]
+      const image = imageOf(kernel, 'cosine', [zero, other])
+      for (const query of [zero, other]) {
+        const scores = new Float64Array(2)
+        image.prepare(query)
+        image.score(Uint32Array.of(0, 1), 2, scores)
+        expect(scores).toEqual(Float64Array.of(0, query === other ? 1 : 0))
+      }
+      image.release()
+    })
+
+    it('score no vector above 1 against itself', () => {
+      const random = randomNumbers(7)
+      const rows = Array.from({ length: 300 }, () => normalVector(7, random))
+      const image = imageOf(kernel, 'cosine', rows)
+      const score = new Float64Array(1)
+      for (const [row, vector] of rows.entries()) {
+        image.prepare(vector)
+        image.score(Uint32Array.of(row), 1, score)
+        expect(score[0]).toBeLessThanOrEqual(1)
+        expect(score[0]).toBeCloseTo(1, 12)
+      }
+      image.release()
+    })
+
     it('equal plain TypeScript for components of any size', () => {
       fc.assert(
         fc.property(question, ([metric, query, rows]) => {
@@ -61,6 +87,9 @@ for (const build of ['simd', 'debug'] as const) {
           const distances = new Float32Array(rows.length)
           image.scan(0, rows.length, distances)
           expect(distances).toEqual(Float32Array.from(vectors, (row) => scanned(metric, asked, row)))
+          const scores = new Float64Array(rows.length)
+          image.score(Uint32Array.from(rows.keys()), rows.length, scores)
+          expect(scores).toEqual(Float64Array.from(vectors, (row) => exactScore(metric, asked, row)))
           const norms = new Float32Array(rows.length)
           image.norms(0, rows.length, norms)
           expect(norms).toEqual(Float32Array.from(vectors, storedNorm))

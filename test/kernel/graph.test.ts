@@ -87,19 +87,28 @@ describe('graph', async () => {
     expect(found[1]).toEqual(found[0])
   })
 
-  it('returns distances in order and as scanCodes has them', () => {
-    const image = imageOf(kernel, 'euclidean', rows.slice(0, 900), { codes: true })
-    buildWhole(image)
-    image.prepare(questions[2]!)
-    const out = { rows: new Uint32Array(100), distances: new Float32Array(100) }
-    const { count } = image.search(100, out)
-    expect(count).toBe(100)
-    const scan = new Float32Array(900)
-    image.scanCodes(0, 900, scan)
-    expect(out.distances).toEqual(Float32Array.from(out.rows, (row) => scan[row]!))
-    expect(out.distances).toEqual(out.distances.slice().sort())
-    expect(new Set(out.rows).size).toBe(100)
-  })
+  for (const metric of metrics) {
+    it(`returns distances by ${metric} in order and as scans have them`, () => {
+      for (const dimension of [16, 20, 36, 48]) {
+        for (const codes of [true, false]) {
+          const cut = rows.slice(0, 900).map((row) => row.slice(0, dimension))
+          const image = imageOf(kernel, metric, cut, { codes })
+          buildWhole(image, 500, { M: 8, efConstruction: 40, seed: 7 })
+          image.prepare(questions[2]!.slice(0, dimension))
+          const out = { rows: new Uint32Array(100), distances: new Float32Array(100) }
+          const { count } = image.search(100, out)
+          expect(count).toBe(100)
+          const scan = new Float32Array(900)
+          if (codes) image.scanCodes(0, 900, scan)
+          else image.scan(0, 900, scan)
+          expect(out.distances).toEqual(Float32Array.from(out.rows, (row) => scan[row]!))
+          expect(out.distances).toEqual(out.distances.slice().sort())
+          expect(new Set(out.rows).size).toBe(100)
+          image.release()
+        }
+      }
+    })
+  }
 
   for (const share of [0.1, 0.5, 0.9, 0.99]) {
     it(`returns only live rows, as many as asked, with ${share * 100} % dead`, () => {
