@@ -4,7 +4,7 @@
  */
 import { scoreRows } from './distance'
 import { DOT, Image, levelOf, linkLimit, linksOf, NO_ROW, Scratch } from './memory'
-import { EXPANDED, insertKey, keyAt, keyDistance, keyOf, keyRow, resetWalk, searchKeys, visit } from './pool'
+import { EXPANDED, insertKey, keyAt, keyDistance, keyOf, keyRow, resetWalk, see } from './pool'
 import { prepareRow, storeResidue } from './quantize'
 import { descend, enter, walk } from './search'
 
@@ -29,7 +29,7 @@ function insert(image: Image, scratch: Scratch, row: u32): void {
   const ef = image.efConstruction
   const query = scratch.query
   prepareRow(image, query, row)
-  resetWalk(image, scratch)
+  resetWalk(scratch)
   enter(image, query, scratch, ef, false)
   descend(image, query, scratch, level, ef, false)
   const top = min(level, image.maxLevel)
@@ -50,13 +50,13 @@ function insert(image: Image, scratch: Scratch, row: u32): void {
 /** Makes the pool of one layer the entry points of the next. */
 function restart(image: Image, scratch: Scratch): void {
   const size = scratch.poolSize
-  resetWalk(image, scratch)
+  resetWalk(scratch)
   scratch.poolSize = size
   for (let i: u32 = 0; i < size; i++) {
     const at = scratch.pool + (<usize>i << 3)
     const key = load<i64>(at) & ~EXPANDED
     store<i64>(at, key)
-    visit(scratch, keyRow(key))
+    see(scratch, keyRow(key))
   }
 }
 
@@ -128,7 +128,7 @@ function connect(image: Image, scratch: Scratch, row: u32, neighbour: u32, layer
   for (let i: u32 = 0; i <= limit; i++) {
     const at = (<usize>i) << 2
     const key = keyOf(load<f32>(scratch.distances + at), load<u32>(scratch.ids + at))
-    insertKey(scratch.list, searchKeys(scratch.list, i, key), i, key)
+    insertKey(scratch.list, i, key)
   }
   const chosen = choose(image, scratch, scratch.list, limit + 1, limit, limit - (limit >> 2))
   memory.fill(links, 0xff, limit << 2)

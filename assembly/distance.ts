@@ -19,23 +19,13 @@ export const VECTOR_COSINE: u32 = 5
 /** f32 rows: squared euclidean distance with the added dimension of the reduction. */
 export const VECTOR_REDUCED: u32 = 6
 
+/** Bytes of rows that are fetched into the nearest cache ahead of their use. */
+const TOUCHED_BYTES: u32 = 24 * 1024
+
 /** The formula for f32 rows under a metric. */
 export function vectorKind(metric: u32): u32 {
   if (metric == COSINE) return VECTOR_COSINE
   return metric == DOT ? VECTOR_DOT : VECTOR_EUCLIDEAN
-}
-
-/** Four sums of four lanes: lane i of the result is (l0 + l1) + (l2 + l3) of argument i. */
-@inline
-function sumF32(a: v128, b: v128, c: v128, d: v128): v128 {
-  const ab = v128.shuffle<f32>(a, b, 0, 4, 1, 5)
-  const cd = v128.shuffle<f32>(c, d, 0, 4, 1, 5)
-  const ab2 = v128.shuffle<f32>(a, b, 2, 6, 3, 7)
-  const cd2 = v128.shuffle<f32>(c, d, 2, 6, 3, 7)
-  return f32x4.add(
-    f32x4.add(v128.shuffle<f32>(ab, cd, 0, 1, 4, 5), v128.shuffle<f32>(ab, cd, 2, 3, 6, 7)),
-    f32x4.add(v128.shuffle<f32>(ab2, cd2, 0, 1, 4, 5), v128.shuffle<f32>(ab2, cd2, 2, 3, 6, 7)),
-  )
 }
 
 @inline
@@ -55,10 +45,12 @@ function codeDots(weights: usize, a: usize, b: usize, c: usize, d: usize, bytes:
   let sc = i32x4.splat(0)
   let sd = i32x4.splat(0)
   for (const end = weights + bytes; weights < end; weights += 16, a += 16, b += 16, c += 16, d += 16) {
-    sa = addCodes(sa, weights, a)
-    sb = addCodes(sb, weights, b)
-    sc = addCodes(sc, weights, c)
-    sd = addCodes(sd, weights, d)
+    const low = lowWeights(weights)
+    const high = highWeights(weights)
+    sa = addCodes(sa, low, high, a)
+    sb = addCodes(sb, low, high, b)
+    sc = addCodes(sc, low, high, c)
+    sd = addCodes(sd, low, high, d)
   }
   return sumI32(sa, sb, sc, sd)
 }
@@ -85,118 +77,131 @@ function codeDotsOfEight(image: Image, weights: usize, ids: usize, bytes: u32, o
   let sg = i32x4.splat(0)
   let sh = i32x4.splat(0)
   for (let i: usize = 0; i < bytes; i += 16) {
-    sa = addCodes(sa, weights + i, a + i)
-    sb = addCodes(sb, weights + i, b + i)
-    sc = addCodes(sc, weights + i, c + i)
-    sd = addCodes(sd, weights + i, d + i)
-    se = addCodes(se, weights + i, e + i)
-    sf = addCodes(sf, weights + i, f + i)
-    sg = addCodes(sg, weights + i, g + i)
-    sh = addCodes(sh, weights + i, h + i)
+    const low = lowWeights(weights + i)
+    const high = highWeights(weights + i)
+    sa = addCodes(sa, low, high, a + i)
+    sb = addCodes(sb, low, high, b + i)
+    sc = addCodes(sc, low, high, c + i)
+    sd = addCodes(sd, low, high, d + i)
+    se = addCodes(se, low, high, e + i)
+    sf = addCodes(sf, low, high, f + i)
+    sg = addCodes(sg, low, high, g + i)
+    sh = addCodes(sh, low, high, h + i)
   }
   v128.store(others, sumI32(se, sf, sg, sh))
   return sumI32(sa, sb, sc, sd)
 }
 
+/** 16 weights as the build at hand multiplies them: all of them at once, or the lower and the upper eight widened to i16. */
+@inline
+function lowWeights(weights: usize): v128 {
+  return ASC_FEATURE_RELAXED_SIMD ? v128.load(weights) : v128.load8x8_s(weights)
+}
+
+@inline
+function highWeights(weights: usize): v128 {
+  return ASC_FEATURE_RELAXED_SIMD ? i32x4.splat(0) : v128.load8x8_s(weights, 8)
+}
+
 /** Adds the products of 16 weights and codes, in whatever lanes. */
 @inline
-function addCodes(sum: v128, weights: usize, codes: usize): v128 {
-  if (ASC_FEATURE_RELAXED_SIMD) {
-    return i32x4.relaxed_dot_i8x16_i7x16_add_s(v128.load(weights), v128.load(codes), sum)
-  }
-  const low = i32x4.dot_i16x8_s(v128.load8x8_s(weights), v128.load8x8_u(codes))
-  const high = i32x4.dot_i16x8_s(v128.load8x8_s(weights, 8), v128.load8x8_u(codes, 8))
-  return i32x4.add(i32x4.add(sum, low), high)
+function addCodes(sum: v128, low: v128, high: v128, codes: usize): v128 {
+  if (ASC_FEATURE_RELAXED_SIMD) return i32x4.relaxed_dot_i8x16_i7x16_add_s(low, v128.load(codes), sum)
+  const first = i32x4.dot_i16x8_s(low, v128.load8x8_u(codes))
+  const second = i32x4.dot_i16x8_s(high, v128.load8x8_u(codes, 8))
+  return i32x4.add(sum, i32x4.add(first, second))
 }
 
-/**
- * Dot products of four f32 rows with `query`, `bytes` a multiple of 16. Per row two accumulators of four lanes take
- * turns; then lanes are added pairwise.
- */
-function vectorDots(query: usize, a: usize, b: usize, c: usize, d: usize, bytes: u32): v128 {
-  let a0 = f32x4.splat(0)
-  let b0 = f32x4.splat(0)
-  let c0 = f32x4.splat(0)
-  let d0 = f32x4.splat(0)
-  let a1 = f32x4.splat(0)
-  let b1 = f32x4.splat(0)
-  let c1 = f32x4.splat(0)
-  let d1 = f32x4.splat(0)
-  const end = query + (bytes & ~31)
-  while (query < end) {
-    const q0 = v128.load(query)
-    a0 = addProduct(a0, q0, a, 0)
-    b0 = addProduct(b0, q0, b, 0)
-    c0 = addProduct(c0, q0, c, 0)
-    d0 = addProduct(d0, q0, d, 0)
-    const q1 = v128.load(query, 16)
-    a1 = addProduct(a1, q1, a, 16)
-    b1 = addProduct(b1, q1, b, 16)
-    c1 = addProduct(c1, q1, c, 16)
-    d1 = addProduct(d1, q1, d, 16)
-    query += 32
-    a += 32
-    b += 32
-    c += 32
-    d += 32
-  }
-  if (bytes & 16) {
-    const q0 = v128.load(query)
-    a0 = addProduct(a0, q0, a, 0)
-    b0 = addProduct(b0, q0, b, 0)
-    c0 = addProduct(c0, q0, c, 0)
-    d0 = addProduct(d0, q0, d, 0)
-  }
-  return sumF32(f32x4.add(a0, a1), f32x4.add(b0, b1), f32x4.add(c0, c1), f32x4.add(d0, d1))
-}
-
+/** Adds products with the query, or squared differences from it, of four components. */
 @inline
-function addProduct(sum: v128, query: v128, row: usize, offset: usize): v128 {
-  return f32x4.add(sum, f32x4.mul(query, v128.load(row + offset)))
-}
-
-@inline
-function addSquare(sum: v128, query: v128, row: usize, offset: usize): v128 {
-  const difference = f32x4.sub(query, v128.load(row + offset))
+function addTerm(sum: v128, query: v128, row: usize, offset: usize, squared: bool): v128 {
+  const components = v128.load(row + offset)
+  if (!squared) return f32x4.add(sum, f32x4.mul(query, components))
+  const difference = f32x4.sub(query, components)
   return f32x4.add(sum, f32x4.mul(difference, difference))
 }
 
-/** Squared euclidean distances of four f32 rows; order of accumulation as in {@link vectorDots}. */
-function vectorSquares(query: usize, a: usize, b: usize, c: usize, d: usize, bytes: u32): v128 {
+/**
+ * Dot product of a f32 row with `query`, or squared euclidean distance; `bytes` is a multiple of 16. Four accumulators of four lanes
+ * take turns, since with fewer each addition waits for the one before; they are added as (0 + 1) + (2 + 3), then lanes pairwise.
+ */
+@inline
+function sumOfRow(query: usize, row: usize, bytes: u32, squared: bool): f32 {
   let a0 = f32x4.splat(0)
-  let b0 = f32x4.splat(0)
-  let c0 = f32x4.splat(0)
-  let d0 = f32x4.splat(0)
   let a1 = f32x4.splat(0)
+  let a2 = f32x4.splat(0)
+  let a3 = f32x4.splat(0)
+  for (const end = query + (bytes & ~63); query < end; query += 64, row += 64) {
+    a0 = addTerm(a0, v128.load(query), row, 0, squared)
+    a1 = addTerm(a1, v128.load(query, 16), row, 16, squared)
+    a2 = addTerm(a2, v128.load(query, 32), row, 32, squared)
+    a3 = addTerm(a3, v128.load(query, 48), row, 48, squared)
+  }
+  const rest = bytes & 63
+  if (rest > 0) a0 = addTerm(a0, v128.load(query), row, 0, squared)
+  if (rest > 16) a1 = addTerm(a1, v128.load(query, 16), row, 16, squared)
+  if (rest > 32) a2 = addTerm(a2, v128.load(query, 32), row, 32, squared)
+  const lanes = f32x4.add(f32x4.add(a0, a1), f32x4.add(a2, a3))
+  const pairs = f32x4.add(lanes, v128.shuffle<f32>(lanes, lanes, 1, 0, 3, 2))
+  return f32x4.extract_lane(pairs, 0) + f32x4.extract_lane(pairs, 2)
+}
+
+/** The same of two rows, in lanes 0 and 1. */
+@inline
+function sumsOfTwo(query: usize, a: usize, b: usize, bytes: u32, squared: bool): v128 {
+  let a0 = f32x4.splat(0)
+  let a1 = f32x4.splat(0)
+  let a2 = f32x4.splat(0)
+  let a3 = f32x4.splat(0)
+  let b0 = f32x4.splat(0)
   let b1 = f32x4.splat(0)
-  let c1 = f32x4.splat(0)
-  let d1 = f32x4.splat(0)
-  const end = query + (bytes & ~31)
-  while (query < end) {
+  let b2 = f32x4.splat(0)
+  let b3 = f32x4.splat(0)
+  for (const end = query + (bytes & ~63); query < end; query += 64, a += 64, b += 64) {
     const q0 = v128.load(query)
-    a0 = addSquare(a0, q0, a, 0)
-    b0 = addSquare(b0, q0, b, 0)
-    c0 = addSquare(c0, q0, c, 0)
-    d0 = addSquare(d0, q0, d, 0)
+    a0 = addTerm(a0, q0, a, 0, squared)
+    b0 = addTerm(b0, q0, b, 0, squared)
     const q1 = v128.load(query, 16)
-    a1 = addSquare(a1, q1, a, 16)
-    b1 = addSquare(b1, q1, b, 16)
-    c1 = addSquare(c1, q1, c, 16)
-    d1 = addSquare(d1, q1, d, 16)
-    query += 32
-    a += 32
-    b += 32
-    c += 32
-    d += 32
+    a1 = addTerm(a1, q1, a, 16, squared)
+    b1 = addTerm(b1, q1, b, 16, squared)
+    const q2 = v128.load(query, 32)
+    a2 = addTerm(a2, q2, a, 32, squared)
+    b2 = addTerm(b2, q2, b, 32, squared)
+    const q3 = v128.load(query, 48)
+    a3 = addTerm(a3, q3, a, 48, squared)
+    b3 = addTerm(b3, q3, b, 48, squared)
   }
-  if (bytes & 16) {
-    const q0 = v128.load(query)
-    a0 = addSquare(a0, q0, a, 0)
-    b0 = addSquare(b0, q0, b, 0)
-    c0 = addSquare(c0, q0, c, 0)
-    d0 = addSquare(d0, q0, d, 0)
+  const rest = bytes & 63
+  if (rest > 0) {
+    a0 = addTerm(a0, v128.load(query), a, 0, squared)
+    b0 = addTerm(b0, v128.load(query), b, 0, squared)
   }
-  return sumF32(f32x4.add(a0, a1), f32x4.add(b0, b1), f32x4.add(c0, c1), f32x4.add(d0, d1))
+  if (rest > 16) {
+    a1 = addTerm(a1, v128.load(query, 16), a, 16, squared)
+    b1 = addTerm(b1, v128.load(query, 16), b, 16, squared)
+  }
+  if (rest > 32) {
+    a2 = addTerm(a2, v128.load(query, 32), a, 32, squared)
+    b2 = addTerm(b2, v128.load(query, 32), b, 32, squared)
+  }
+  const lanesA = f32x4.add(f32x4.add(a0, a1), f32x4.add(a2, a3))
+  const lanesB = f32x4.add(f32x4.add(b0, b1), f32x4.add(b2, b3))
+  const low = v128.shuffle<f32>(lanesA, lanesB, 0, 4, 2, 6)
+  const high = v128.shuffle<f32>(lanesA, lanesB, 1, 5, 3, 7)
+  const pairs = f32x4.add(low, high)
+  return f32x4.add(pairs, v128.shuffle<f32>(pairs, pairs, 2, 3, 0, 1))
+}
+
+/** Dot products of four f32 rows with `query`. */
+function vectorDots(query: usize, a: usize, b: usize, c: usize, d: usize, bytes: u32): v128 {
+  const ab = sumsOfTwo(query, a, b, bytes, false)
+  return v128.shuffle<f32>(ab, sumsOfTwo(query, c, d, bytes, false), 0, 1, 4, 5)
+}
+
+/** Squared euclidean distances of four f32 rows from `query`. */
+function vectorSquares(query: usize, a: usize, b: usize, c: usize, d: usize, bytes: u32): v128 {
+  const ab = sumsOfTwo(query, a, b, bytes, true)
+  return v128.shuffle<f32>(ab, sumsOfTwo(query, c, d, bytes, true), 0, 1, 4, 5)
 }
 
 /** One 32-bit lane from each of four addresses. */
@@ -331,49 +336,19 @@ function replaceNaN(image: Image, query: Query, ids: usize, distances: usize): v
   for (let i: usize = 0; i < 16; i += 4) {
     const distance = load<f32>(distances + i)
     if (distance == distance) continue
-    const score = exactScore(image.dimension, query.metric, query.raw, norm, vectorOf(image, load<u32>(ids + i)))
+    const row = vectorOf(image, load<u32>(ids + i))
+    const score = f64x2.extract_lane(scoresOfTwo(image.dimension, query.metric, query.raw, norm, row, row), 0)
     store<f32>(distances + i, <f32>(query.metric == EUCLIDEAN ? score * score : -score))
   }
-}
-
-/** Sum of the four lanes, in the order of {@link sumF32}. */
-@inline
-function sumLanes(lanes: v128): f32 {
-  const pairs = f32x4.add(lanes, v128.shuffle<f32>(lanes, lanes, 1, 0, 3, 2))
-  return f32x4.extract_lane(pairs, 0) + f32x4.extract_lane(pairs, 2)
-}
-
-/** What {@link vectorDots} gives for one row. */
-@inline
-function rowDot(query: usize, row: usize, bytes: u32): f32 {
-  let even = f32x4.splat(0)
-  let odd = f32x4.splat(0)
-  for (const end = query + (bytes & ~31); query < end; query += 32, row += 32) {
-    even = addProduct(even, v128.load(query), row, 0)
-    odd = addProduct(odd, v128.load(query, 16), row, 16)
-  }
-  if (bytes & 16) even = addProduct(even, v128.load(query), row, 0)
-  return sumLanes(f32x4.add(even, odd))
-}
-
-/** What {@link vectorSquares} gives for one row. */
-@inline
-function rowSquares(query: usize, row: usize, bytes: u32): f32 {
-  let even = f32x4.splat(0)
-  let odd = f32x4.splat(0)
-  for (const end = query + (bytes & ~31); query < end; query += 32, row += 32) {
-    even = addSquare(even, v128.load(query), row, 0)
-    odd = addSquare(odd, v128.load(query, 16), row, 16)
-  }
-  if (bytes & 16) even = addSquare(even, v128.load(query), row, 0)
-  return sumLanes(f32x4.add(even, odd))
 }
 
 /** What {@link codeDots} gives for one row. */
 @inline
 function rowCodes(weights: usize, row: usize, bytes: u32): i32 {
   let sum = i32x4.splat(0)
-  for (const end = weights + bytes; weights < end; weights += 16, row += 16) sum = addCodes(sum, weights, row)
+  for (const end = weights + bytes; weights < end; weights += 16, row += 16) {
+    sum = addCodes(sum, lowWeights(weights), highWeights(weights), row)
+  }
   const pairs = i32x4.add(sum, v128.shuffle<i32>(sum, sum, 1, 0, 3, 2))
   return i32x4.extract_lane(pairs, 0) + i32x4.extract_lane(pairs, 2)
 }
@@ -386,11 +361,11 @@ export function scanVectors(image: Image, query: Query, kind: u32, from: u32, to
   const bytes = bytesRead(image, kind)
   const vector = query.vector
   if (kind == VECTOR_EUCLIDEAN) {
-    for (let row = from; row < to; row++, out += 4) store<f32>(out, rowSquares(vector, vectorOf(image, row), bytes))
+    for (let row = from; row < to; row++, out += 4) store<f32>(out, sumOfRow(vector, vectorOf(image, row), bytes, true))
     return
   }
   for (let row = from; row < to; row++, out += 4) {
-    const product = -rowDot(vector, vectorOf(image, row), bytes)
+    const product = -sumOfRow(vector, vectorOf(image, row), bytes, false)
     store<f32>(out, kind == VECTOR_COSINE ? product / load<f32>(normOf(image, row)) : product)
   }
 }
@@ -410,13 +385,14 @@ export function scanCodes(image: Image, query: Query, from: u32, to: u32, out: u
   }
 }
 
+/** The lower and the upper two of four f32 as f64. */
 @inline
-function lowF64(vector: v128): v128 {
+export function lowF64(vector: v128): v128 {
   return f64x2.promote_low_f32x4(vector)
 }
 
 @inline
-function highF64(vector: v128): v128 {
+export function highF64(vector: v128): v128 {
   return f64x2.promote_low_f32x4(v128.shuffle<f64>(vector, vector, 1, 1))
 }
 
@@ -442,33 +418,135 @@ export function dotF64(dimension: u32, x: usize, y: usize): f64 {
   return sumF64(low, high)
 }
 
-/** Squared euclidean distance in f64; order of accumulation as in {@link dotF64}. */
-export function squaresF64(dimension: u32, x: usize, y: usize): f64 {
-  let low = f64x2.splat(0)
-  let high = f64x2.splat(0)
-  const end = x + (((dimension << 2) + 15) & ~15)
-  while (x < end) {
-    const a = v128.load(x)
-    const b = v128.load(y)
-    const first = f64x2.sub(lowF64(a), lowF64(b))
-    const second = f64x2.sub(highF64(a), highF64(b))
-    low = f64x2.add(low, f64x2.mul(first, first))
-    high = f64x2.add(high, f64x2.mul(second, second))
-    x += 16
-    y += 16
+/**
+ * Scores of `count` rows named at `ids`, as f64 to `out`: what users see, higher is better. Cosine (0 if either length is 0), inner
+ * product or negated euclidean distance, in f64, where components of f32 neither overflow nor underflow. Two rows at a time, since
+ * one alone waits for each of its additions; the order within a row is that of {@link dotF64} all the same.
+ */
+export function scoreExactly(image: Image, query: Query, ids: usize, count: u32, out: usize): void {
+  const group = max<u32>(2, (TOUCHED_BYTES / image.vectorStride) & ~1)
+  for (let done: u32 = 0; done < count; done += group) {
+    const end = min(count, done + group)
+    touchVectors(image, ids, done, end, out)
+    for (let i = done; i < end; i += 2) {
+      const isPair = i + 1 < end
+      const a = vectorOf(image, idAt(ids, i))
+      const b = isPair ? vectorOf(image, idAt(ids, i + 1)) : a
+      const scores = scoresOfTwo(image.dimension, query.metric, query.raw, query.norm, a, b)
+      const at = out + (<usize>i << 3)
+      if (isPair) v128.store(at, scores)
+      else v128.store64_lane(at, scores, 0)
+    }
   }
-  return sumF64(low, high)
+}
+
+@inline
+function idAt(ids: usize, index: u32): u32 {
+  return load<u32>(ids + (<usize>index << 2))
 }
 
 /**
- * The score that users see, higher is better: cosine (0 if either length is 0), inner product or negated euclidean
- * distance, in f64, where components of f32 neither overflow nor underflow.
+ * Reads something of every cache line of rows that will be scored, so that all of them are fetched from memory side by side: there
+ * are no instructions for that in WASM. What is read is written to the place of the first score, or else it would not be read.
  */
-export function exactScore(dimension: u32, metric: u32, query: usize, norm: f64, row: usize): f64 {
-  if (metric == EUCLIDEAN) return -Math.sqrt(squaresF64(dimension, query, row))
-  const product = dotF64(dimension, query, row)
-  if (metric == DOT) return product
-  const length = Math.sqrt(dotF64(dimension, row, row))
-  if (length == 0 || norm == 0) return 0
-  return max<f64>(-1, min<f64>(1, product / (norm * length)))
+function touchVectors(image: Image, ids: usize, from: u32, to: u32, out: usize): void {
+  let sum: u32 = 0
+  for (let line: u32 = 0, size = image.dimension << 2; line < size; line += 64) {
+    for (let i = from; i < to; i++) sum += load<u32>(vectorOf(image, idAt(ids, i)) + line)
+  }
+  store<u32>(out + (<usize>from << 3), sum)
+}
+
+/** Scores of rows `a` and `b`; `norm` is the length of the query. */
+function scoresOfTwo(dimension: u32, metric: u32, query: usize, norm: f64, a: usize, b: usize): v128 {
+  if (metric == EUCLIDEAN) return distancesOfTwo(dimension, query, a, b)
+  return metric == DOT ? dotsOfTwo(dimension, query, a, b) : cosinesOfTwo(dimension, query, norm, a, b)
+}
+
+/** (a0 + a1) + (a2 + a3) in lane 0 for accumulators {0, 1} and {2, 3} of a row, in lane 1 for another row. */
+@inline
+function sumOfTwo(lowA: v128, highA: v128, lowB: v128, highB: v128): v128 {
+  const a = f64x2.add(lowA, highA)
+  const b = f64x2.add(lowB, highB)
+  return f64x2.add(v128.shuffle<f64>(a, b, 0, 2), v128.shuffle<f64>(a, b, 1, 3))
+}
+
+function dotsOfTwo(dimension: u32, query: usize, a: usize, b: usize): v128 {
+  let lowA = f64x2.splat(0)
+  let highA = f64x2.splat(0)
+  let lowB = f64x2.splat(0)
+  let highB = f64x2.splat(0)
+  const end = query + (((dimension << 2) + 15) & ~15)
+  for (; query < end; query += 16, a += 16, b += 16) {
+    const q = v128.load(query)
+    const x = v128.load(a)
+    const y = v128.load(b)
+    const low = lowF64(q)
+    const high = highF64(q)
+    lowA = f64x2.add(lowA, f64x2.mul(low, lowF64(x)))
+    highA = f64x2.add(highA, f64x2.mul(high, highF64(x)))
+    lowB = f64x2.add(lowB, f64x2.mul(low, lowF64(y)))
+    highB = f64x2.add(highB, f64x2.mul(high, highF64(y)))
+  }
+  return sumOfTwo(lowA, highA, lowB, highB)
+}
+
+function distancesOfTwo(dimension: u32, query: usize, a: usize, b: usize): v128 {
+  let lowA = f64x2.splat(0)
+  let highA = f64x2.splat(0)
+  let lowB = f64x2.splat(0)
+  let highB = f64x2.splat(0)
+  const end = query + (((dimension << 2) + 15) & ~15)
+  for (; query < end; query += 16, a += 16, b += 16) {
+    const q = v128.load(query)
+    const x = v128.load(a)
+    const y = v128.load(b)
+    const low = lowF64(q)
+    const high = highF64(q)
+    const lowX = f64x2.sub(low, lowF64(x))
+    const highX = f64x2.sub(high, highF64(x))
+    const lowY = f64x2.sub(low, lowF64(y))
+    const highY = f64x2.sub(high, highF64(y))
+    lowA = f64x2.add(lowA, f64x2.mul(lowX, lowX))
+    highA = f64x2.add(highA, f64x2.mul(highX, highX))
+    lowB = f64x2.add(lowB, f64x2.mul(lowY, lowY))
+    highB = f64x2.add(highB, f64x2.mul(highY, highY))
+  }
+  return f64x2.neg(f64x2.sqrt(sumOfTwo(lowA, highA, lowB, highB)))
+}
+
+function cosinesOfTwo(dimension: u32, query: usize, norm: f64, a: usize, b: usize): v128 {
+  let lowA = f64x2.splat(0)
+  let highA = f64x2.splat(0)
+  let lowB = f64x2.splat(0)
+  let highB = f64x2.splat(0)
+  let lowAA = f64x2.splat(0)
+  let highAA = f64x2.splat(0)
+  let lowBB = f64x2.splat(0)
+  let highBB = f64x2.splat(0)
+  const end = query + (((dimension << 2) + 15) & ~15)
+  for (; query < end; query += 16, a += 16, b += 16) {
+    const q = v128.load(query)
+    const x = v128.load(a)
+    const y = v128.load(b)
+    const low = lowF64(q)
+    const high = highF64(q)
+    const lowX = lowF64(x)
+    const highX = highF64(x)
+    const lowY = lowF64(y)
+    const highY = highF64(y)
+    lowA = f64x2.add(lowA, f64x2.mul(low, lowX))
+    highA = f64x2.add(highA, f64x2.mul(high, highX))
+    lowAA = f64x2.add(lowAA, f64x2.mul(lowX, lowX))
+    highAA = f64x2.add(highAA, f64x2.mul(highX, highX))
+    lowB = f64x2.add(lowB, f64x2.mul(low, lowY))
+    highB = f64x2.add(highB, f64x2.mul(high, highY))
+    lowBB = f64x2.add(lowBB, f64x2.mul(lowY, lowY))
+    highBB = f64x2.add(highBB, f64x2.mul(highY, highY))
+  }
+  const products = sumOfTwo(lowA, highA, lowB, highB)
+  const lengths = f64x2.mul(f64x2.splat(norm), f64x2.sqrt(sumOfTwo(lowAA, highAA, lowBB, highBB)))
+  const cosines = f64x2.max(f64x2.splat(-1), f64x2.min(f64x2.splat(1), f64x2.div(products, lengths)))
+  // Lengths of f32 vectors are no less than 2^-149, so that their product is 0 only where one of them is.
+  return v128.and(cosines, f64x2.ne(lengths, f64x2.splat(0)))
 }

@@ -41,20 +41,21 @@ export const BAD_INDEX: u32 = 3
 export const BAD_NEIGHBOUR: u32 = 4
 export const BAD_LAYER: u32 = 5
 
-/** Whether every number in the graph is within bounds, so that a walk over it stays in memory. Assumes nothing about them. */
-export function checkGraph(image: Image): u32 {
+/**
+ * Whether every number in the graph that concerns rows `from` up to `to` is within bounds, so that a walk stays in memory once all rows
+ * were checked. Assumes nothing about them.
+ */
+export function checkGraph(image: Image, from: u32, to: u32): u32 {
   const rows = image.graphRows
   if (rows == 0) return GRAPH_FINE
   if (image.maxLevel > LEVEL_MAX) return BAD_LEVEL
-  for (let row: u32 = 0; row < rows; row++) {
+  if (image.entry >= rows || levelOf(image, image.entry) != image.maxLevel) return BAD_ENTRY
+  for (let row = from; row < to; row++) {
     const level = levelOf(image, row)
     if (level > image.maxLevel) return BAD_LEVEL
     const first = load<u32>(image.upperIndex + (<usize>row << 2))
     if (level > 0 && <u64>first + level > <u64>image.upperCount) return BAD_INDEX
-  }
-  if (image.entry >= rows || levelOf(image, image.entry) != image.maxLevel) return BAD_ENTRY
-  for (let row: u32 = 0; row < rows; row++) {
-    for (let layer: u32 = 0; layer <= levelOf(image, row); layer++) {
+    for (let layer: u32 = 0; layer <= level; layer++) {
       const problem = checkLinks(image, row, layer)
       if (problem != GRAPH_FINE) return problem
     }

@@ -1,6 +1,6 @@
 /** What the host sets and reads of an image and of the working memory. */
-import { exactScore, scanCodes, scanVectors, vectorKind } from './distance'
-import { codeStride, Image, imageSize, linkStride, Scratch, vectorOf, vectorStride } from './memory'
+import { scanCodes, scanVectors, scoreExactly, scoreRows, vectorKind } from './distance'
+import { codeStride, Image, imageSize, linkStride, Scratch, vectorStride } from './memory'
 
 /** First address that the host may hand out. */
 export function heapBase(): usize {
@@ -132,11 +132,18 @@ export function scanCoded(image: Image, scratch: Scratch, from: u32, to: u32, ou
   scanCodes(image, scratch.query, from, to, out)
 }
 
+/**
+ * Distances of `count` rows named at `rows`, on codes or f32, to `out`. Both have room for three more.
+ */
+export function scanRows(image: Image, scratch: Scratch, rows: usize, count: u32, out: usize, coded: bool): void {
+  const query = scratch.query
+  const kind = query.kind
+  if (!coded) query.kind = vectorKind(query.metric)
+  scoreRows(image, query, rows, count, out)
+  query.kind = kind
+}
+
 /** Exact scores, f64, of `count` rows named at `rows`. */
 export function score(image: Image, scratch: Scratch, rows: usize, count: u32, out: usize): void {
-  const query = scratch.query
-  for (let i: u32 = 0; i < count; i++) {
-    const row = vectorOf(image, load<u32>(rows + (<usize>i << 2)))
-    store<f64>(out + (<usize>i << 3), exactScore(image.dimension, query.metric, query.raw, query.norm, row))
-  }
+  scoreExactly(image, scratch.query, rows, count, out)
 }

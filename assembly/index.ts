@@ -17,6 +17,7 @@ export {
   resultsAt,
   scan,
   scanCoded,
+  scanRows,
   score,
   setProgress,
   setQuantizer,
@@ -27,4 +28,4 @@ export {
 } from './image'
 export { codeStride, imageSize, layoutScratch, linkStride, scratchSize, vectorStride } from './memory'
 export { checkCodes, encodeRows, largestNorm, measureNorms, prepareQuery } from './quantize'
-export { collect, search } from './search'
+export { collect, gateAt, prepareGate, search, searchOpen } from './search'

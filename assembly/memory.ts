@@ -108,14 +108,23 @@ export class Scratch {
   raw: usize
   vector: usize
   weights: usize
+  /** One byte per row: the number of the last walk that saw it, see {@link Scratch.walk}. */
   visited: usize
+  /** Rows that `visited` has room for. */
+  visitedRows: u32
+  /** Number of the current walk, from 1 to 255. */
+  walk: u32
+  /** One bit per row that the current walk must not return; 0 where it may return all. */
+  gate: usize
+  /** Where a question's own gate is kept: see `prepareGate`. */
+  gateRoom: usize
   /** Sorted keys: see pool.ts. */
   pool: usize
   poolSize: u32
   /** Most keys the pool may hold in the current walk. */
   poolLimit: u32
-  /** Live rows in the pool, counted only while rows are gated. */
-  poolLive: u32
+  /** Rows in the pool that are not gated, counted only while some are. */
+  poolOpen: u32
   /** Rows scored by the current walk. */
   visitedCount: u32
   /** Rows to score, and their distances: one list of neighbours and a few spare places. */
@@ -162,7 +171,8 @@ export function scratchSize(dimension: u32, rows: u32, pool: u32, links: u32): u
     2 * align(offsetof<Query>(), 64) +
     2 * align(dimension << 2, 64) +
     align(dimension, 64) +
-    visitedSize(rows) +
+    align(rows, 64) +
+    bitmapSize(rows) +
     align((pool + 2) << 3, 64) +
     5 * listSize(links) +
     2 * listSize(links)
@@ -183,7 +193,12 @@ export function layoutScratch(scratch: Scratch, dimension: u32, rows: u32, pool:
   scratch.weights = at
   at += align(dimension, 64)
   scratch.visited = at
-  at += visitedSize(rows)
+  scratch.visitedRows = rows
+  // So that the first walk begins anew.
+  scratch.walk = 255
+  at += align(rows, 64)
+  scratch.gateRoom = at
+  at += bitmapSize(rows)
   scratch.pool = at
   at += align((pool + 2) << 3, 64)
   scratch.ids = at
@@ -201,9 +216,9 @@ export function layoutScratch(scratch: Scratch, dimension: u32, rows: u32, pool:
   assert(at == changetype<usize>(scratch) + scratchSize(dimension, rows, pool, links))
 }
 
-/** Bytes of the bitmap of visited rows. */
+/** Bytes of a bitmap of rows. */
 @inline
-export function visitedSize(rows: u32): u32 {
+export function bitmapSize(rows: u32): u32 {
   return align((rows + 7) >> 3, 64)
 }
 
@@ -262,7 +277,8 @@ export function linkLimit(image: Image, layer: u32): u32 {
   return layer == 0 ? image.M << 1 : image.M
 }
 
+/** Whether a row's bit is set. */
 @inline
-export function isDead(image: Image, row: u32): bool {
-  return ((load<u8>(image.dead + (row >> 3)) >> <u8>(row & 7)) & 1) != 0
+export function isMarked(bitmap: usize, row: u32): bool {
+  return ((load<u8>(bitmap + (row >> 3)) >> <u8>(row & 7)) & 1) != 0
 }

@@ -5,7 +5,7 @@
  * comparison orders by distance, then row, and ties fall the same way everywhere. Among equals the latest comes first: a new
  * row then links to the latest before it, and any number of equal rows form a chain instead of all linking to the first few.
  */
-import { Image, isDead, Scratch, visitedSize } from './memory'
+import { isMarked, Scratch } from './memory'
 
 /** Set in a key whose neighbours have been looked at. */
 export const EXPANDED: i64 = 1
@@ -38,23 +38,48 @@ export function keyAt(pool: usize, index: u32): i64 {
   return load<i64>(pool + (<usize>index << 3))
 }
 
-/** Empties the pool and the bitmap. */
-export function resetWalk(image: Image, scratch: Scratch): void {
+/** Empties the pool and forgets which rows were seen. */
+export function resetWalk(scratch: Scratch): void {
   scratch.poolSize = 0
-  scratch.poolLive = 0
-  memory.fill(scratch.visited, 0, visitedSize(image.graphRows))
+  scratch.poolOpen = 0
+  if (scratch.walk == 255) {
+    memory.fill(scratch.visited, 0, scratch.visitedRows)
+    scratch.walk = 0
+  }
+  scratch.walk++
+}
+
+/** Whether the walk has seen `row`. */
+@inline
+export function isSeen(scratch: Scratch, row: u32): bool {
+  return load<u8>(scratch.visited + row) == scratch.walk
 }
 
 /** Marks `row` as seen. */
 @inline
-export function visit(scratch: Scratch, row: u32): void {
-  const word = scratch.visited + (<usize>(row >> 5) << 2)
-  store<u32>(word, load<u32>(word) | (1 << (row & 31)))
+export function see(scratch: Scratch, row: u32): void {
+  store<u8>(scratch.visited + row, scratch.walk)
 }
 
-/** Index of the first key above `key` in the sorted array. */
+/** Keys from which on a place is found by bisection; below, looking for it while moving what lies behind is quicker. */
+const BISECTED: u32 = 512
+
+/** Puts `key` in its place among the first `size` of sorted keys, for which there is room; returns its index. */
 @inline
-export function searchKeys(keys: usize, size: u32, key: i64): u32 {
+export function insertKey(keys: usize, size: u32, key: i64): u32 {
+  if (size > BISECTED) return bisectKey(keys, size, key)
+  let at = keys + (<usize>size << 3)
+  while (at > keys) {
+    const previous = load<i64>(at - 8)
+    if (previous < key) break
+    store<i64>(at, previous)
+    at -= 8
+  }
+  store<i64>(at, key)
+  return <u32>((at - keys) >> 3)
+}
+
+function bisectKey(keys: usize, size: u32, key: i64): u32 {
   let low: u32 = 0
   let length = size
   while (length > 0) {
@@ -63,20 +88,10 @@ export function searchKeys(keys: usize, size: u32, key: i64): u32 {
     low = select<u32>(low + half + 1, low, below)
     length = select<u32>(length - half - 1, half, below)
   }
+  const at = keys + (<usize>low << 3)
+  memory.copy(at + 8, at, (<usize>(size - low)) << 3)
+  store<i64>(at, key)
   return low
-}
-
-/** Moves keys `from` up to `to` one place up and writes `key` at `from`. */
-@inline
-export function insertKey(keys: usize, from: u32, to: u32, key: i64): void {
-  const first = keys + (<usize>from << 3)
-  let at = keys + (<usize>to << 3)
-  while (at >= first + 16) {
-    at -= 16
-    v128.store(at + 8, v128.load(at))
-  }
-  if (at > first) store<i64>(first + 8, load<i64>(first))
-  store<i64>(first, key)
 }
 
 /** Takes `count` scored rows into the pool, which keeps the nearest `limit`. Returns the lowest index that changed. */
@@ -88,9 +103,9 @@ export function offer(scratch: Scratch, count: u32, limit: u32): u32 {
   for (let i: usize = 0, end = <usize>count << 2; i < end; i += 4) {
     const key = keyOf(load<f32>(scratch.distances + i), load<u32>(scratch.ids + i))
     if (key >= worst) continue
-    const index = searchKeys(pool, size, key)
-    if (size < limit) size++
-    insertKey(pool, index, size - 1, key)
+    if (size == limit) size--
+    const index = insertKey(pool, size, key)
+    size++
     if (size == limit) worst = keyAt(pool, size - 1)
     lowest = min(lowest, index)
   }
@@ -99,37 +114,47 @@ export function offer(scratch: Scratch, count: u32, limit: u32): u32 {
 }
 
 /**
- * The same while some rows are dead: those are kept to be walked through, and the pool ends at the `live`-th live row,
- * or at `scratch.poolLimit` keys.
+ * The same while rows are gated: those are kept to be walked through, and the pool ends at the `limit`-th row that is not, or at
+ * `scratch.poolLimit` keys.
  */
-export function offerGated(image: Image, scratch: Scratch, count: u32, live: u32): u32 {
+export function offerGated(scratch: Scratch, count: u32, limit: u32): u32 {
   const pool = scratch.pool
+  const gate = scratch.gate
   let size = scratch.poolSize
-  let alive = scratch.poolLive
+  let open = scratch.poolOpen
   let lowest = size
   for (let i: usize = 0, end = <usize>count << 2; i < end; i += 4) {
     const row = load<u32>(scratch.ids + i)
     const key = keyOf(load<f32>(scratch.distances + i), row)
-    const full = alive == live || size == scratch.poolLimit
+    const full = open == limit || size == scratch.poolLimit
     if (full && key >= keyAt(pool, size - 1)) continue
     if (size == scratch.poolLimit) {
       size--
-      if (!isDead(image, keyRow(keyAt(pool, size)))) alive--
+      if (!isMarked(gate, keyRow(keyAt(pool, size)))) open--
     }
-    const index = searchKeys(pool, size, key)
-    insertKey(pool, index, size, key)
+    const index = insertKey(pool, size, key)
     size++
     lowest = min(lowest, index)
-    if (isDead(image, row)) continue
-    alive++
-    if (alive > live) {
+    if (isMarked(gate, row)) continue
+    open++
+    if (open > limit) {
       size--
-      alive--
+      open--
     }
-    if (alive < live) continue
-    while (isDead(image, keyRow(keyAt(pool, size - 1)))) size--
+    if (open < limit) continue
+    while (isMarked(gate, keyRow(keyAt(pool, size - 1)))) size--
   }
   scratch.poolSize = size
-  scratch.poolLive = alive
+  scratch.poolOpen = open
   return lowest
+}
+
+/** Drops the gated rows from the pool. */
+export function dropGated(scratch: Scratch): void {
+  let kept: u32 = 0
+  for (let i: u32 = 0; i < scratch.poolSize; i++) {
+    const key = keyAt(scratch.pool, i)
+    if (!isMarked(scratch.gate, keyRow(key))) store<i64>(scratch.pool + (<usize>(kept++) << 3), key)
+  }
+  scratch.poolSize = kept
 }

@@ -7,6 +7,8 @@ import {
   CODE_PAIR_REDUCED,
   CODES,
   dotF64,
+  highF64,
+  lowF64,
   VECTOR_COSINE,
   VECTOR_EUCLIDEAN,
   VECTOR_REDUCED,
@@ -120,10 +122,11 @@ export function prepareQuery(image: Image, scratch: Scratch, metric: u32): void 
   query.inverse = 1
   query.norm = Math.sqrt(dotF64(dimension, scratch.raw, scratch.raw))
   if (metric == COSINE) {
-    const scale = query.norm == 0 ? 0 : 1 / query.norm
+    const scale = f64x2.splat(query.norm == 0 ? 0 : 1 / query.norm)
     query.vector = scratch.vector
-    for (let at: usize = 0; at < padded; at += 4) {
-      store<f32>(scratch.vector + at, <f32>(<f64>load<f32>(scratch.raw + at) * scale))
+    for (let at: usize = 0; at < padded; at += 16) {
+      const raw = v128.load(scratch.raw + at)
+      v128.store(scratch.vector + at, demote(f64x2.mul(lowF64(raw), scale), f64x2.mul(highF64(raw), scale)))
     }
   }
   query.kind = vectorKind(metric)
@@ -135,31 +138,69 @@ export function prepareQuery(image: Image, scratch: Scratch, metric: u32): void 
  * and |q - x|^2 about |p|^2 + delta^2 * term - 2 delta * s * (w . c - 64 W) where w stands for p = q - origin.
  */
 function prepareWeights(image: Image, query: Query): void {
-  const dimension = image.dimension
   const centred = query.metric == EUCLIDEAN
-  let largest: f64 = 0
-  let constant: f64 = 0
-  for (let i: u32 = 0; i < dimension; i++) {
-    const value = <f64>load<f32>(query.vector + (<usize>i << 2))
-    const origin = <f64>load<f32>(image.origin + (<usize>i << 2))
-    const part = centred ? value - origin : value
-    constant += centred ? part * part : -value * origin
-    largest = max<f64>(largest, Math.abs(part))
+  const vector = query.vector
+  const origin = image.origin
+  const size = <usize>((image.dimension + 3) & ~3)
+  let largest = f64x2.splat(0)
+  let low = f64x2.splat(0)
+  let high = f64x2.splat(0)
+  for (let at: usize = 0; at < size << 2; at += 16) {
+    const values = v128.load(vector + at)
+    const origins = v128.load(origin + at)
+    const lowPart = partOf(lowF64(values), lowF64(origins), centred)
+    const highPart = partOf(highF64(values), highF64(origins), centred)
+    low = f64x2.add(low, f64x2.mul(lowPart, centred ? lowPart : f64x2.neg(lowF64(origins))))
+    high = f64x2.add(high, f64x2.mul(highPart, centred ? highPart : f64x2.neg(highF64(origins))))
+    largest = f64x2.max(largest, f64x2.max(f64x2.abs(lowPart), f64x2.abs(highPart)))
   }
-  const step = largest / 127
-  const inverse = largest == 0 ? 0 : 127 / largest
-  let sum = 0
-  for (let i: u32 = 0; i < dimension; i++) {
-    const value = <f64>load<f32>(query.vector + (<usize>i << 2))
-    const part = centred ? value - <f64>load<f32>(image.origin + (<usize>i << 2)) : value
-    const weight = <i32>Math.floor(part * inverse + 0.5)
-    store<i8>(query.weights + i, <i8>weight)
-    sum += weight
+  const most = max<f64>(f64x2.extract_lane(largest, 0), f64x2.extract_lane(largest, 1))
+  const inverse = f64x2.splat(most == 0 ? 0 : 127 / most)
+  const sums = f64x2.add(low, high)
+  let total = i32x4.splat(0)
+  for (let at: usize = 0; at < size; at += 4) {
+    const values = v128.load(vector + (at << 2))
+    const origins = v128.load(origin + (at << 2))
+    const weights = v128.shuffle<i32>(
+      weightsOf(partOf(lowF64(values), lowF64(origins), centred), inverse),
+      weightsOf(partOf(highF64(values), highF64(origins), centred), inverse),
+      0,
+      1,
+      4,
+      5,
+    )
+    total = i32x4.add(total, weights)
+    const narrow = i16x8.narrow_i32x4_s(weights, weights)
+    v128.store32_lane(query.weights + at, i8x16.narrow_i16x8_s(narrow, narrow), 0)
   }
-  memory.fill(query.weights + dimension, 0, ((dimension + 15) & ~15) - dimension)
+  memory.fill(query.weights + size, 0, ((size + 15) & ~15) - size)
   query.kind = CODES
-  query.offset = CODE_ZERO * sum
-  setCoefficients(image, query, constant, step, centred)
+  query.offset =
+    CODE_ZERO *
+    (i32x4.extract_lane(total, 0) +
+      i32x4.extract_lane(total, 1) +
+      i32x4.extract_lane(total, 2) +
+      i32x4.extract_lane(total, 3))
+  const constant = f64x2.extract_lane(sums, 0) + f64x2.extract_lane(sums, 1)
+  setCoefficients(image, query, constant, most / 127, centred)
+}
+
+/** What of two components the weights stand for. */
+@inline
+function partOf(values: v128, origins: v128, centred: bool): v128 {
+  return centred ? f64x2.sub(values, origins) : values
+}
+
+/** Two weights, rounded, in the lower lanes of i32x4. */
+@inline
+function weightsOf(parts: v128, inverse: v128): v128 {
+  return i32x4.trunc_sat_f64x2_s_zero(f64x2.floor(f64x2.add(f64x2.mul(parts, inverse), f64x2.splat(0.5))))
+}
+
+/** Four f64 rounded to f32. */
+@inline
+function demote(low: v128, high: v128): v128 {
+  return v128.shuffle<f32>(f32x4.demote_f64x2_zero(low), f32x4.demote_f64x2_zero(high), 0, 1, 4, 5)
 }
 
 /** Sets the formula, in units of delta where squares of it leave the range of f32. */

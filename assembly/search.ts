@@ -3,36 +3,124 @@
  * Navigable Small World graphs", 2016, algorithms 2 and 5): greedy through the upper layers, then a beam in the lowest.
  */
 import { scoreRows } from './distance'
-import { Image, isDead, linkLimit, linksOf, NO_ROW, Query, Scratch } from './memory'
-import { EXPANDED, keyAt, keyDistance, keyRow, offer, offerGated, resetWalk, visit } from './pool'
+import { Image, isMarked, linkLimit, linksOf, NO_ROW, Query, Scratch } from './memory'
+import { dropGated, EXPANDED, isSeen, keyAt, keyDistance, keyRow, offer, offerGated, resetWalk, see } from './pool'
 
 /**
- * Finds the `ef` nearest rows that are alive, as far as the graph leads to them. They are left in the pool, from where
- * {@link collect} takes them. `limit` bounds the pool, dead rows included; it's at least `ef`.
+ * Makes the gate of a question from the bitmap of the rows that it may return, `size` bytes that the host has written to
+ * {@link gateAt}: whatever is not in there is gated.
  */
-export function search(image: Image, scratch: Scratch, ef: u32, limit: u32): void {
-  resetWalk(image, scratch)
-  scratch.poolLimit = limit
-  scratch.visitedCount = 0
+export function prepareGate(scratch: Scratch, size: u32): void {
+  for (let at = scratch.gateRoom, end = at + size; at < end; at += 16) v128.store(at, v128.not(v128.load(at)))
+}
+
+/** Where the host writes the bitmap for {@link prepareGate}. */
+export function gateAt(scratch: Scratch): usize {
+  return scratch.gateRoom
+}
+
+/**
+ * Finds the `ef` nearest rows that are alive, or open if the question is `filtered`, as far as the graph leads to them. They are left
+ * in the pool, from where {@link collect} takes them. `limit` bounds the pool, gated rows included; it's at least `ef`.
+ */
+export function search(image: Image, scratch: Scratch, ef: u32, limit: u32, filtered: bool): void {
+  begin(image, scratch, limit)
+  if (filtered) scratch.gate = scratch.gateRoom
   if (image.inserted == 0) return
-  const gated = image.deadCount > 0
+  const gated = scratch.gate != 0
   enter(image, scratch.query, scratch, ef, gated)
   descend(image, scratch.query, scratch, 0, ef, gated)
   walk(image, scratch.query, scratch, 0, ef, gated)
 }
 
 /**
- * Turns the keys of the pool's live rows into pairs of row (u32) and distance (f32), in order, where the pool was;
+ * The same for a question that few rows are open to: only those are scored and enter the pool. From a gated neighbour the walk goes on
+ * to that one's own neighbours, so that it needs no open neighbour to get on (Patel et al., "ACORN", 2024). It begins from what the
+ * upper layers lead to and from `seedCount` rows at `seeds`, and ends early once `budget` rows were scored.
+ */
+export function searchOpen(image: Image, scratch: Scratch, ef: u32, seeds: usize, seedCount: u32, budget: u32): void {
+  begin(image, scratch, ef)
+  scratch.gate = scratch.gateRoom
+  if (image.inserted == 0) return
+  const query = scratch.query
+  enter(image, query, scratch, ef, false)
+  descend(image, query, scratch, 0, ef, false)
+  const nearest = keyRow(keyAt(scratch.pool, 0))
+  dropGated(scratch)
+  takeOpen(image, query, scratch, nearest, ef)
+  for (let i: u32 = 0; i < seedCount; i++) {
+    const seed = load<u32>(seeds + (<usize>i << 2))
+    if (isSeen(scratch, seed) || isMarked(scratch.gate, seed)) continue
+    see(scratch, seed)
+    store<u32>(scratch.ids, seed)
+    take(image, query, scratch, 1, ef, false)
+  }
+  const pool = scratch.pool
+  let cursor: u32 = 0
+  while (cursor < scratch.poolSize && scratch.visitedCount < budget) {
+    const key = keyAt(pool, cursor)
+    if (key & EXPANDED) {
+      cursor++
+      continue
+    }
+    store<i64>(pool + (<usize>cursor << 3), key | EXPANDED)
+    cursor = min(cursor, takeOpen(image, query, scratch, keyRow(key), ef))
+  }
+}
+
+function begin(image: Image, scratch: Scratch, limit: u32): void {
+  resetWalk(scratch)
+  scratch.poolLimit = limit
+  scratch.visitedCount = 0
+  scratch.gate = image.deadCount > 0 ? image.dead : 0
+}
+
+/** Takes the open neighbours of a row in layer 0, and those of its gated neighbours, into the pool; returns the lowest index that changed. */
+function takeOpen(image: Image, query: Query, scratch: Scratch, row: u32, ef: u32): u32 {
+  const gate = scratch.gate
+  const size = linkLimit(image, 0) << 2
+  let lowest = scratch.poolSize
+  let count: u32 = 0
+  for (let at = linksOf(image, row, 0), end = at + size; at < end; at += 4) {
+    const neighbour = load<u32>(at)
+    if (neighbour == NO_ROW) break
+    if (isSeen(scratch, neighbour)) continue
+    see(scratch, neighbour)
+    // A list's worth of rows is what there is room for.
+    if (<usize>count << 2 == size) {
+      lowest = min(lowest, take(image, query, scratch, count, ef, false))
+      count = 0
+    }
+    if (!isMarked(gate, neighbour)) {
+      store<u32>(scratch.ids + (<usize>(count++) << 2), neighbour)
+      continue
+    }
+    for (let next = linksOf(image, neighbour, 0), last = next + size; next < last; next += 4) {
+      const other = load<u32>(next)
+      if (other == NO_ROW) break
+      if (isMarked(gate, other) || isSeen(scratch, other)) continue
+      see(scratch, other)
+      store<u32>(scratch.ids + (<usize>(count++) << 2), other)
+      if (<usize>count << 2 < size) continue
+      lowest = min(lowest, take(image, query, scratch, count, ef, false))
+      count = 0
+    }
+  }
+  return count == 0 ? lowest : min(lowest, take(image, query, scratch, count, ef, false))
+}
+
+/**
+ * Turns the keys of the pool's rows that may be returned into pairs of row (u32) and distance (f32), in order, where the pool was;
  * returns how many, at most `limit`.
  */
-export function collect(image: Image, scratch: Scratch, limit: u32): u32 {
-  const gated = image.deadCount > 0
+export function collect(scratch: Scratch, limit: u32): u32 {
+  const gate = scratch.gate
   let at = scratch.pool
   let count: u32 = 0
   for (let i: u32 = 0; i < scratch.poolSize && count < limit; i++) {
     const key = keyAt(scratch.pool, i)
     const row = keyRow(key)
-    if (gated && isDead(image, row)) continue
+    if (gate != 0 && isMarked(gate, row)) continue
     store<u32>(at, row)
     store<f32>(at, keyDistance(key), 4)
     at += 8
@@ -45,7 +133,7 @@ export function collect(image: Image, scratch: Scratch, limit: u32): u32 {
 /** Scores the entry point and takes it into the pool. */
 export function enter(image: Image, query: Query, scratch: Scratch, ef: u32, gated: bool): void {
   store<u32>(scratch.ids, image.entry)
-  visit(scratch, image.entry)
+  see(scratch, image.entry)
   take(image, query, scratch, 1, ef, gated)
 }
 
@@ -54,13 +142,14 @@ export function enter(image: Image, query: Query, scratch: Scratch, ef: u32, gat
 function take(image: Image, query: Query, scratch: Scratch, count: u32, ef: u32, gated: bool): u32 {
   scoreRows(image, query, scratch.ids, count, scratch.distances)
   scratch.visitedCount += count
-  return gated ? offerGated(image, scratch, count, ef) : offer(scratch, count, ef)
+  return gated ? offerGated(scratch, count, ef) : offer(scratch, count, ef)
 }
 
 /** Copies the neighbours not seen before to `scratch.ids`, marks them as seen and returns their count. */
 @inline
 function unseen(image: Image, scratch: Scratch, row: u32, layer: u32): u32 {
   const visited = scratch.visited
+  const walk = scratch.walk
   const ids = scratch.ids
   let at = linksOf(image, row, layer)
   const end = at + (<usize>linkLimit(image, layer) << 2)
@@ -68,11 +157,10 @@ function unseen(image: Image, scratch: Scratch, row: u32, layer: u32): u32 {
   for (; at < end; at += 4) {
     const neighbour = load<u32>(at)
     if (neighbour == NO_ROW) break
-    const word = visited + (<usize>(neighbour >> 5) << 2)
-    const bits = load<u32>(word)
+    const seen = <u32>load<u8>(visited + neighbour) == walk
     store<u32>(ids + (<usize>count << 2), neighbour)
-    count += ~(bits >> (neighbour & 31)) & 1
-    store<u32>(word, bits | (1 << (neighbour & 31)))
+    store<u8>(visited + neighbour, walk)
+    count += <u32>!seen
   }
   return count
 }

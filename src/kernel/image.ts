@@ -10,7 +10,7 @@ import type { ImageShape } from './pool.ts'
 import type { Region } from './region.ts'
 
 /** What a segment stores to encode rows and questions: x is about origin + delta * (code - 64), codes from 0 to 127. */
-export type Quantizer = { readonly delta: number; readonly origin: Float32Array; readonly maxNorm?: number }
+export type Quantizer = { readonly delta: number; readonly origin: Float32Array }
 
 /** How a graph is built. */
 export type GraphOptions = {
@@ -40,6 +40,19 @@ export type DistanceBound = {
 
 /** Where {@link VectorImage.search} writes. Both as long as the beam is wide. */
 export type SearchOutput = { readonly rows: Uint32Array; readonly distances: Float32Array }
+
+/** Which rows {@link VectorImage.search} may return. */
+export type WalkFilter = {
+  /** One bit per row; whether a row is alive makes no difference then. */
+  readonly open: Uint32Array
+  /**
+   * Given where few rows are open: the walk then measures these alone, from some of them that are named here and from where the upper
+   * layers lead, and passes through the others unmeasured. Without, it measures all and returns the open ones.
+   */
+  readonly seeds?: Uint32Array
+  /** With `seeds`: ends the walk once so many rows were measured. */
+  readonly budget?: number
+}
 
 /** Widest beam. */
 export const EF_MAX = 20_000
@@ -78,6 +91,8 @@ export class VectorImage {
   #deadCount = 0
   #quantizer: Quantizer | null = null
   #graph: (GraphOptions & { readonly rows: number; readonly upperCount: number }) | null = null
+  /** Rows of a graph that was loaded whose links are known to be sound. */
+  #validated = 0
   #inserted = 0
   /** Metric of the question; `undefined` before the first. */
   #asked: Metric | undefined
@@ -225,6 +240,13 @@ export class VectorImage {
     out.set(this.#instance.floats.subarray(first + from, first + to))
   }
 
+  /** The same of named rows. */
+  normsOf(rows: Uint32Array, out: Float32Array): void {
+    const first = this.#offset('norms') / 4
+    const { floats } = this.#instance
+    for (let i = 0; i < rows.length; i++) out[i] = floats[first + rows[i]!]!
+  }
+
   /**
    * Chooses a quantiser from a sample of the rows at hand, or `null` where codes would not pay. Deterministic.
    * O(dimension) for each of up to 2,048 rows.
@@ -262,11 +284,13 @@ export class VectorImage {
       new Map<RegionName, number>([
         ['codes', this.#capacity * this.#codeStride],
         ['terms', this.#capacity * 8],
-        ['origin', this.dimension * 4],
+        // The kernel reads four components at a time.
+        ['origin', Math.ceil(this.dimension / 4) * 16],
       ]),
     )
-    const origin = this.#offset('origin')
-    this.#instance.floats.set(quantizer.origin, origin / 4)
+    const first = this.#offset('origin') / 4
+    this.#instance.floats.set(quantizer.origin, first)
+    this.#instance.floats.fill(0, first + this.dimension, first + Math.ceil(this.dimension / 4) * 4)
     this.#quantizer = { delta: quantizer.delta, origin: quantizer.origin.slice() }
     this.#place()
     this.#instance.prepared = undefined
@@ -278,11 +302,10 @@ export class VectorImage {
     this.#instance.exports.encodeRows(this.#address, from, to)
   }
 
-  /** Whether codes and terms are such as {@link encode} can have written, whatever was read into them. O(size). */
-  validateCodes(): boolean {
-    return (
-      this.#quantizer === null || this.#instance.exports.checkCodes(this.#address, 0, this.#rows) >>> 0 === this.#rows
-    )
+  /** Whether codes and terms of rows `from` up to `to` are such as {@link encode} can have written, whatever was read. O(size). */
+  validateCodes(from = 0, to = this.#rows): boolean {
+    assert(from <= to && to <= this.#rows, 'rows exist')
+    return this.#quantizer === null || this.#instance.exports.checkCodes(this.#address, from, to) >>> 0 === to
   }
 
   /** Marks a row as dead: walks pass through it but don't return it. */
@@ -347,6 +370,7 @@ export class VectorImage {
     this.#memory.drop(['levels', 'links', 'upperIndex', 'upperLinks', 'residues'])
     this.#graph = null
     this.#inserted = 0
+    this.#validated = 0
   }
 
   /** What a file keeps of the graph beside its sections. */
@@ -383,16 +407,23 @@ export class VectorImage {
       this.dropGraph()
       throw error
     }
+    this.#validated = 0
     this.#instance.exports.setProgress(this.#address, 0, entry, maxLevel)
   }
 
-  /** `null` if the graph is sound, which also lets it be walked; else what is wrong. Safe whatever was read. O(links). */
-  validateGraph(): string | null {
+  /**
+   * `null` if the graph is sound as far as rows up to `to` are concerned, else what is wrong. Once all rows were looked at, in order and
+   * in as many calls as need be, it may be walked. Safe whatever was read. O(links).
+   */
+  validateGraph(to = this.#rows): string | null {
     const graph = this.#graph
     if (graph === null) return 'there is no graph'
     const { exports } = this.#instance
-    const problem = exports.checkGraph(this.#address)
+    const end = Math.min(to, graph.rows)
+    const problem = exports.checkGraph(this.#address, this.#validated, end)
     if (problem !== 0) return PROBLEMS[problem] ?? 'unknown problem'
+    this.#validated = end
+    if (end < graph.rows) return null
     const entry = exports.entryOf(this.#address) >>> 0
     exports.setProgress(this.#address, graph.rows, entry, exports.maxLevelOf(this.#address))
     this.#inserted = graph.rows
@@ -425,13 +456,7 @@ export class VectorImage {
     const { exports, transfer, scratch } = instance
     const results = transfer + SCORE_ROWS * 4
     for (let from = 0; from < count; from += SCORE_ROWS) {
-      const part = Math.min(SCORE_ROWS, count - from)
-      const words = instance.words
-      for (let i = 0; i < part; i++) {
-        const row = rows[from + i]!
-        assert(row < this.#rows, 'the row exists')
-        words[transfer / 4 + i] = row
-      }
+      const part = this.#send(rows, from, Math.min(SCORE_ROWS, count - from))
       exports.score(this.#address, scratch, transfer, part, results)
       out.set(new Float64Array(instance.bytes.buffer, results, part), from)
     }
@@ -445,7 +470,7 @@ export class VectorImage {
   bound(): DistanceBound {
     this.#ask()
     const unit = 2 ** -24
-    const steps = Math.ceil(this.dimension / 8) + 10
+    const steps = Math.ceil(this.dimension / 16) + 12
     const gamma = ((steps * unit) / (1 - steps * unit)) * 1.001
     const tiny = this.dimension * 2 ** -148
     if (this.#asked === 'euclidean') return { relative: gamma / (1 - gamma), absolute: tiny, scaledByNorm: false }
@@ -454,27 +479,65 @@ export class VectorImage {
     return { relative: norm > 2 ** 60 ? Infinity : gamma * norm, absolute: tiny, scaledByNorm: true }
   }
 
+  /** Distances of the first `count` of `rows`, on codes or as {@link scan} gives them. */
+  scanRows(rows: Uint32Array, count: number, out: Float32Array, isCoded: boolean): void {
+    assert(!isCoded || (this.#quantizer !== null && this.#asked === this.metric), 'codes serve the metric of the image')
+    assert(count <= rows.length && count <= out.length, 'there are as many rows, and room')
+    this.#ask()
+    const instance = this.#instance
+    const { exports, transfer, scratch } = instance
+    const distances = transfer + (SCORE_ROWS + 4) * 4
+    for (let from = 0; from < count; from += SCORE_ROWS) {
+      const part = this.#send(rows, from, Math.min(SCORE_ROWS, count - from))
+      exports.scanRows(this.#address, scratch, transfer, part, distances, isCoded ? 1 : 0)
+      out.set(instance.floats.subarray(distances / 4, distances / 4 + part), from)
+    }
+  }
+
   /**
    * Walks the graph, on codes where there are any: the nearest live rows, at most `ef`, in order of distance. `visited`
    * counts the rows that were measured.
    *
+   * @param filter which rows may be returned; without, all
    * @throws {IsovecError} `OUT_OF_MEMORY`
    */
-  search(ef: number, out: SearchOutput): { count: number; visited: number } {
+  search(ef: number, out: SearchOutput, filter?: WalkFilter): { count: number; visited: number } {
     assert(this.#asked === this.metric, 'graphs serve the metric of the image')
     assert(isBetween(ef, 1, EF_MAX), 'ef is in range')
-    const limit = ef + Math.min(this.#deadCount, 4 * ef + 4096)
+    const limit = ef + Math.min(filter === undefined ? this.#deadCount : this.#rows, 4 * ef + 4096)
     this.#ask(limit)
     const instance = this.#instance
     const { exports, scratch } = instance
-    exports.search(this.#address, scratch, ef, limit)
-    const count = exports.collect(this.#address, scratch, Math.min(ef, out.rows.length))
+    const image = this.#address
+    if (filter !== undefined) {
+      const gate = new Uint8Array(filter.open.buffer, filter.open.byteOffset, Math.ceil(this.#rows / 8))
+      instance.bytes.set(gate, exports.gateAt(scratch) >>> 0)
+      exports.prepareGate(scratch, gate.length)
+    }
+    if (filter?.seeds === undefined) {
+      exports.search(image, scratch, ef, limit, filter === undefined ? 0 : 1)
+    } else {
+      const seedCount = this.#send(filter.seeds, 0, Math.min(SCORE_ROWS, filter.seeds.length))
+      exports.searchOpen(image, scratch, ef, instance.transfer, seedCount, filter.budget ?? 0xffffffff)
+    }
+    const count = exports.collect(scratch, Math.min(ef, out.rows.length))
     const { words, floats } = instance
     for (let i = 0, at = (exports.resultsAt(scratch) >>> 0) / 4; i < count; i++, at += 2) {
       out.rows[i] = words[at]!
       out.distances[i] = floats[at + 1]!
     }
-    return { count, visited: exports.visitedCount(scratch) }
+    return { count, visited: exports.visitedCount(scratch) >>> 0 }
+  }
+
+  /** Copies `count` row numbers to where the kernel reads them; returns how many. */
+  #send(rows: Uint32Array, from: number, count: number): number {
+    const { words, transfer } = this.#instance
+    for (let i = 0; i < count; i++) {
+      const row = rows[from + i]!
+      assert(row < this.#rows, 'the row exists')
+      words[transfer / 4 + i] = row
+    }
+    return count
   }
 
   get #address(): number {

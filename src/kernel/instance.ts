@@ -45,7 +45,7 @@ export type KernelExports = {
   maxLevelOf(image: number): number
   assignLevels(image: number): number
   clearLinks(image: number): void
-  checkGraph(image: number): number
+  checkGraph(image: number, from: number, to: number): number
   build(image: number, scratch: number, count: number): number
   measureNorms(image: number, from: number, to: number): void
   largestNorm(image: number): number
@@ -58,9 +58,13 @@ export type KernelExports = {
   prepareQuery(image: number, scratch: number, metric: number): void
   scan(image: number, scratch: number, from: number, to: number, out: number): void
   scanCoded(image: number, scratch: number, from: number, to: number, out: number): void
+  scanRows(image: number, scratch: number, rows: number, count: number, out: number, coded: number): void
   score(image: number, scratch: number, rows: number, count: number, out: number): void
-  search(image: number, scratch: number, ef: number, limit: number): void
-  collect(image: number, scratch: number, limit: number): number
+  gateAt(scratch: number): number
+  prepareGate(scratch: number, size: number): void
+  search(image: number, scratch: number, ef: number, limit: number, filtered: number): void
+  searchOpen(image: number, scratch: number, ef: number, seeds: number, seedCount: number, budget: number): void
+  collect(scratch: number, limit: number): number
   resultsAt(scratch: number): number
   visitedCount(scratch: number): number
   hashSize(): number

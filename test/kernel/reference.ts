@@ -7,16 +7,17 @@ const { fround } = Math
 
 type Combine = (query: number, row: number) => number
 
-/** f32: component i goes to accumulator i mod 8; the sum of i and i + 4, then lanes (0 + 1) + (2 + 3). */
+/** f32: component i goes to accumulator i mod 16; the sums of i, i + 4, i + 8 and i + 12, then lanes (0 + 1) + (2 + 3). */
 function sumF32(query: Float32Array, row: Float32Array, combine: Combine): number {
-  const sums = new Float32Array(8)
-  for (let i = 0; i < query.length; i++) sums[i % 8]! += combine(query[i]!, row[i]!)
-  const lanes = [0, 1, 2, 3].map((lane) => fround(sums[lane]! + sums[lane + 4]!))
+  const sums = new Float32Array(16)
+  for (let i = 0; i < query.length; i++) sums[i % 16]! += combine(query[i]!, row[i]!)
+  const pair = (i: number): number => fround(sums[i]! + sums[i + 4]!)
+  const lanes = [0, 1, 2, 3].map((lane) => fround(pair(lane) + pair(lane + 8)))
   return fround(fround(lanes[0]! + lanes[1]!) + fround(lanes[2]! + lanes[3]!))
 }
 
 /** f64: component i goes to accumulator i mod 4; the sum is (0 + 2) + (1 + 3). */
-function sumF64(query: Float32Array, row: Float32Array, combine: Combine): number {
+function sumF64(query: Float32Array | Float64Array, row: Float32Array, combine: Combine): number {
   const sums = new Float64Array(4)
   for (let i = 0; i < query.length; i++) sums[i % 4]! += combine(query[i]!, row[i]!)
   return sums[0]! + sums[2]! + (sums[1]! + sums[3]!)
@@ -79,8 +80,7 @@ export function scannedCodes(metric: Metric, quantizer: Quantizer, query: Float3
   const vector = metric === 'cosine' ? query.map((component) => component * scale) : query
   const isCentred = metric === 'euclidean'
   const parts = Array.from(vector, (component, i) => (isCentred ? component - origin[i]! : component))
-  let constant = 0
-  for (let i = 0; i < parts.length; i++) constant += isCentred ? parts[i]! * parts[i]! : -parts[i]! * origin[i]!
+  const constant = sumF64(Float64Array.from(parts), origin, (part, zero) => part * (isCentred ? part : -zero))
   const largest = Math.max(...parts.map(Math.abs))
   const weights = parts.map((part) => Math.floor(part * (largest === 0 ? 0 : 127 / largest) + 0.5))
   const beta = fround((isCentred ? -2 : -1) * delta * (largest / 127))
