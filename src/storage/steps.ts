@@ -1,0 +1,24 @@
+/**
+ * Work that is written once, as a generator that stops between steps, and done either at one go or in slices.
+ */
+import type { Slice } from '../slice.ts'
+
+/** Does work at one go. */
+export function runNow<T>(steps: Generator<void, T>): T {
+  for (;;) {
+    const step = steps.next()
+    if (step.done === true) return step.value
+  }
+}
+
+/**
+ * Does work in slices, between which the event loop runs.
+ * @throws IsovecError `ABORTED` if the signal of the slices has fired
+ */
+export async function runInSlices<T>(steps: Generator<void, T>, slice: Slice): Promise<T> {
+  for (;;) {
+    const step = steps.next()
+    if (step.done === true) return step.value
+    if (slice.isOver) await slice.next()
+  }
+}
