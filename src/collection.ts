@@ -37,7 +37,7 @@ import {
 import type { Recovered } from './recovery.ts'
 import { addDocument, addOperation, allWanted, type CheckedSearch, checkInclude, checkSearch, kMax } from './request.ts'
 import { hydrate, type Wanted } from './search/hydrate.ts'
-import { efMax, runQuery } from './search/query.ts'
+import { type Answer, answer, efMax, inSlices } from './search/query.ts'
 import { Slice } from './slice.ts'
 import { liveCountOf, type SearchSource, type Snapshot } from './snapshot.ts'
 import type { CollectionState } from './state.ts'
@@ -53,15 +53,32 @@ export class CollectionCore {
   isClosed = false
   readonly #reads = new Set<Promise<unknown>>()
 
-  /** @param report is told failures of background work */
-  constructor(name: string, recovered: Recovered, report: (error: IsovecError) => void) {
+  /** @param report is told failures of background work and damage that was made good, with the collection's name */
+  constructor(name: string, recovered: Recovered, report: (error: IsovecError, name: string) => void) {
     this.name = name
     this.state = recovered.state
-    this.maintenance = new Maintenance(this.state, report)
-    this.writer = new Writer(this.state, () => this.maintenance.flushOldest())
+    this.maintenance = new Maintenance(this.state, (error) => report(error, this.name))
+    this.writer = new Writer(
+      this.state,
+      () => this.maintenance.flushOldest(),
+      (error) => this.maintenance.noteFailure(error),
+    )
+    this.state.onFault = (error) => this.#noteFault(error)
+    if (recovered.damage !== undefined) this.maintenance.noteFailure(recovered.damage)
     if (recovered.wal !== undefined) this.writer.adopt(recovered.wal)
     this.writer.trim()
     this.maintenance.schedule()
+  }
+
+  /** Damage that costs nothing is told all the same, and what stands in for it is written as soon as possible. */
+  #noteFault(error: IsovecError): void {
+    this.maintenance.noteFailure(error)
+    const flush = (): Promise<void> => this.maintenance.flush()
+    // The flush that runs may be one of what was given up. Failures are reported where it runs.
+    flush()
+      .catch(flush)
+      .catch(() => {})
+      .finally(() => this.maintenance.schedule())
   }
 
   /** Waits for writes and reads under way, ends background work, closes the log and lets go of every source. */
@@ -74,7 +91,7 @@ export class CollectionCore {
       await this.maintenance.close()
       await Promise.allSettled(this.#reads)
       await this.state.endCommits()
-      this.state.dispose()
+      await this.state.dispose()
     }
   }
 
@@ -94,9 +111,38 @@ export class CollectionCore {
     })
   }
 
+  /**
+   * The same with all images if it can begin at once, else undefined and `use` is not called. A read that needs no await ends in
+   * this turn and leaves nothing to be waited for.
+   */
+  readNow<T>(signal: AbortSignal | undefined, use: (snapshot: Snapshot) => T | Promise<T>): T | Promise<T> | undefined {
+    throwIfAborted(signal)
+    if (this.isClosed) throw new IsovecError('CLOSED', 'the database is closed')
+    if (!this.writer.isIdle || this.#isCold(true)) return undefined
+    const snapshot = this.state.snapshot()
+    let result: T | Promise<T> | undefined
+    try {
+      result = use(snapshot)
+      return result instanceof Promise ? this.#track(result.finally(() => snapshot.release())) : result
+    } finally {
+      if (!(result instanceof Promise)) snapshot.release()
+    }
+  }
+
   /** Holds the state as of this call, until the snapshot is released. */
-  hold(signal: AbortSignal | undefined, images: boolean): Promise<Snapshot> {
-    return this.#inTurn(signal, images, async () => this.state.snapshot())
+  async hold(signal: AbortSignal | undefined, images: boolean): Promise<Snapshot> {
+    let snapshot: Snapshot | undefined
+    try {
+      return await this.#inTurn(signal, images, async () => {
+        throwIfAborted(signal)
+        snapshot = this.state.snapshot()
+        return snapshot
+      })
+    } catch (error) {
+      // An abort may come between its taking and its handing over.
+      snapshot?.release()
+      throw error
+    }
   }
 
   /**
@@ -106,18 +152,12 @@ export class CollectionCore {
   async #inTurn<T>(signal: AbortSignal | undefined, images: boolean, begin: () => Promise<T>): Promise<T> {
     throwIfAborted(signal)
     if (this.isClosed) throw new IsovecError('CLOSED', 'the database is closed')
-    const start = (): Promise<T> => {
-      const reading = begin()
-      const end = (): unknown => this.#reads.delete(reading)
-      this.#reads.add(reading)
-      reading.then(end, end)
-      return reading
-    }
+    const start = (): Promise<T> => this.#track(begin())
     if (this.writer.isIdle && !this.#isCold(images)) return start()
     const started = new Promise<T>((resolve, reject) => {
       const turn = this.writer.inTurn(async () => {
         if (signal?.aborted) return
-        await this.#load(signal, images)
+        while (this.#isCold(images)) await this.state.load(images, signal)
         resolve(start())
       })
       turn.catch(reject)
@@ -125,23 +165,19 @@ export class CollectionCore {
     return abortable(started, signal)
   }
 
-  #isCold(images: boolean): boolean {
-    return this.state.sources.some((source) => !source.areIdsLoaded || (images && !source.isImageLoaded))
+  /** Closing waits for reads under way. */
+  #track<T>(reading: Promise<T>): Promise<T> {
+    const end = (): unknown => this.#reads.delete(reading)
+    this.#reads.add(reading)
+    reading.then(end, end)
+    return reading
   }
 
-  /** Loads what is needed of every source. Those that come meanwhile are made in memory and need no loading. */
-  async #load(signal: AbortSignal | undefined, images: boolean): Promise<void> {
-    if (!this.#isCold(images)) return
-    const snapshot = this.state.snapshot()
-    try {
-      for (const source of snapshot.sources) {
-        if (!source.areIdsLoaded) await source.loadIds()
-        if (images && !source.isImageLoaded) await source.loadImage()
-        throwIfAborted(signal)
-      }
-    } finally {
-      snapshot.release()
+  #isCold(images: boolean): boolean {
+    for (const source of this.state.sources) {
+      if (!source.areIdsLoaded || (images && !source.isImageLoaded)) return true
     }
+    return false
   }
 }
 
@@ -314,6 +350,7 @@ export class CollectionHandle<P extends object = JsonObject> implements Collecti
   async flush(): Promise<void> {
     const core = this.#open()
     await core.writer.seal()
+    await core.state.prove()
     await core.maintenance.flush()
   }
 
@@ -329,7 +366,8 @@ export class CollectionHandle<P extends object = JsonObject> implements Collecti
     checkCallback(options.onProgress, 'options.onProgress')
     const signal = checkSignal(options.signal)
     throwIfAborted(signal)
-    await this.flush()
+    await core.writer.seal()
+    await core.state.prove()
     return core.maintenance.compact({ signal, onProgress: options.onProgress })
   }
 
@@ -366,11 +404,14 @@ export class CollectionHandle<P extends object = JsonObject> implements Collecti
   async configure(options: Partial<Pick<CollectionOptions, 'durability' | 'compaction' | 'index'>>): Promise<void> {
     const core = this.#open()
     checkConfiguration(options, core.state.options)
-    await core.writer.settled()
-    await core.state.commit(
-      (body) => ({ ...body, options: checkConfiguration(options, body.options) }),
-      () => {},
-    )
+    const given = { ...options }
+    await core.writer.inTurn(async () => {
+      await core.state.commit(
+        (body) => ({ ...body, options: checkConfiguration(given, body.options) }),
+        () => {},
+        { twice: true },
+      )
+    })
     core.maintenance.schedule()
   }
 
@@ -403,17 +444,16 @@ export class CollectionHandle<P extends object = JsonObject> implements Collecti
   }
 
   #checkWrite(given: WriteOptions | undefined): {
-    durability: 'strict' | 'buffered'
+    durability: 'strict' | 'buffered' | undefined
     signal: AbortSignal | undefined
   } {
     const options = checkOptions(given, ['signal', 'durability'])
     return {
-      durability: checkChoice(
-        options.durability,
-        durabilities,
-        this.#core.state.options.durability,
-        'options.durability',
-      ),
+      // Not what is configured now: a change that was asked for before this write may be under way.
+      durability:
+        options.durability === undefined
+          ? undefined
+          : checkChoice(options.durability, durabilities, 'strict', 'options.durability'),
       signal: checkSignal(options.signal),
     }
   }
@@ -423,7 +463,7 @@ export class CollectionHandle<P extends object = JsonObject> implements Collecti
     if (signal?.aborted) throw abortError(signal, 'none')
     if (builder.count === 0) return 0
     const batch: Batch = builder.build()
-    return core.writer.write(batch, durability === 'strict', signal)
+    return core.writer.write(batch, durability, signal)
   }
 
   async #getMany<I extends Include>(
@@ -444,25 +484,51 @@ export class CollectionHandle<P extends object = JsonObject> implements Collecti
 
   async #search<I extends Include>(core: CollectionCore, checked: CheckedSearch): Promise<SearchResult<P, I>> {
     const started = performance.now()
-    return core.read(checked.signal, true, async (snapshot) => {
-      const liveCount = Math.max(1, liveCountOf(snapshot.sources))
-      const count = Math.min(checked.offset + checked.k, liveCount)
-      const answer = await runQuery(snapshot, { ...checked, count })
-      const found = answer.candidates.slice(checked.offset, checked.offset + checked.k)
-      const hits = found.map(({ source, row, id, score }) => {
-        const parts = hydrate<P>(source, row, checked.wanted)
-        return parts instanceof Promise ? parts.then((read) => ({ id, score, ...read })) : { id, score, ...parts }
-      })
-      return {
-        // What is there is what `include` asked for, which is what the type says.
-        hits: (hits.some((hit) => hit instanceof Promise) ? await Promise.all(hits) : hits) as Hit<P, I>[],
-        exact: answer.exact,
-        plan: answer.plan,
-        visited: answer.visited,
-        elapsedMs: performance.now() - started,
-      }
-    })
+    const find = (snapshot: Snapshot): SearchResult<P, I> | Promise<SearchResult<P, I>> => {
+      const count = Math.min(checked.offset + checked.k, liveCountOf(snapshot.sources))
+      const slice = new Slice({ signal: checked.signal })
+      // Nothing lies beyond the last document.
+      const found = count <= checked.offset ? nothing : inSlices(answer(snapshot, { ...checked, count }, slice), slice)
+      return found instanceof Promise
+        ? found.then((late) => resultOf<P, I>(late, checked, started))
+        : resultOf<P, I>(found, checked, started)
+    }
+    return core.readNow(checked.signal, find) ?? core.read(checked.signal, true, find)
   }
+}
+
+/** The answer where there is nothing to be had. */
+const nothing: Answer = { candidates: [], exact: true, plan: 'scan', visited: 0 }
+
+/** What a search returns. A promise only where payloads must be fetched. */
+function resultOf<P extends object, I extends Include>(
+  { candidates, exact, plan, visited }: Answer,
+  { offset, k, wanted }: CheckedSearch,
+  started: number,
+): SearchResult<P, I> | Promise<SearchResult<P, I>> {
+  const found = offset === 0 ? candidates : candidates.slice(offset, offset + k)
+  const hits: (object | Promise<object>)[] = []
+  let isLate = false
+  for (const { source, row, id, score } of found) {
+    const hit = hitOf(source, row, id, score, wanted)
+    if (hit instanceof Promise) isLate = true
+    hits.push(hit)
+  }
+  // What is there is what `include` asked for, which is what the type says.
+  const result = (all: unknown): SearchResult<P, I> => ({
+    hits: all as Hit<P, I>[],
+    exact,
+    plan,
+    visited,
+    elapsedMs: performance.now() - started,
+  })
+  return isLate ? Promise.all(hits).then(result) : result(hits)
+}
+
+function hitOf(source: SearchSource, row: number, id: string, score: number, wanted: Wanted): object | Promise<object> {
+  if (!wanted.payload && !wanted.vector) return { id, score }
+  const parts = hydrate(source, row, wanted)
+  return parts instanceof Promise ? parts.then((read) => ({ id, score, ...read })) : { id, score, ...parts }
 }
 
 function documentAt<P extends object, I extends Include>(

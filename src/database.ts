@@ -32,6 +32,7 @@ import { createCollectionFiles, openCollectionFiles, type SharedContext } from '
 import { fileName, parseFileName } from './storage/file-names.ts'
 import { Generations } from './storage/generations.ts'
 import { BlockCache } from './storage/payload-blocks.ts'
+import { Reserve } from './storage/reserve.ts'
 import { type RootBody, rootFormat } from './storage/root-manifest.ts'
 
 /** Verified payload blocks kept in memory for all collections of a database. */
@@ -119,14 +120,19 @@ async function openRoot(
   return Generations.create(kernel, directory, rootFormat, uuid, { nextDirectory: 1, collections: [] })
 }
 
-/** Removes manifests and directories that no kept generation names: leftovers of work that was cut short. */
+/**
+ * Removes manifests and directories that no kept generation names: leftovers of work that was cut short. They are a waste of space and
+ * no danger, so what can't be removed stays until the next opening.
+ */
 async function sweep(root: Generations<RootBody>, directory: Directory, backend: StorageBackend): Promise<void> {
   const kept = new Set(root.kept.map(({ generation }) => fileName(generation, 'manifest')))
-  for (const name of await directory.list()) {
-    if (parseFileName(name)?.kind === 'manifest' && !kept.has(name)) await directory.remove(name)
-  }
   const named = new Set(root.kept.flatMap(({ body }) => body.collections.map((place) => place.directory)))
-  for (const number of await backend.directories()) if (!named.has(number)) await backend.removeDirectory(number)
+  for (const name of await directory.list()) {
+    if (parseFileName(name)?.kind === 'manifest' && !kept.has(name)) await directory.remove(name).catch(() => {})
+  }
+  for (const number of await backend.directories()) {
+    if (!named.has(number)) await backend.removeDirectory(number).catch(() => {})
+  }
 }
 
 type OpenMs = DatabaseInfo['openMs']
@@ -164,7 +170,7 @@ class LocalDatabase implements Database {
     this.#lock = lock
     this.#kernel = kernel
     this.#pool = kernel.createPool()
-    this.#shared = { kernel, pool: this.#pool, cache: new BlockCache(blockCacheSize) }
+    this.#shared = { kernel, pool: this.#pool, cache: new BlockCache(blockCacheSize), reserve: new Reserve(directory) }
     this.#root = root
     this.#openMs = openMs
     this.#onEvent = onEvent
@@ -204,12 +210,7 @@ class LocalDatabase implements Database {
     try {
       const directory = await this.#backend.directory(number, { create: true })
       const recovered = await createCollectionFiles(this.#shared, directory, options)
-      const created: CollectionCore = new CollectionCore(
-        name,
-        recovered,
-        this.#reporter(() => created.name),
-      )
-      core = created
+      core = new CollectionCore(name, recovered, this.#report)
       await this.#commit({
         nextDirectory: number + 1,
         collections: [...body.collections, { name, directory: number }],
@@ -339,12 +340,12 @@ class LocalDatabase implements Database {
     }
     for (let time = 0; time < 2; time++) {
       try {
-        const dropped = await this.#root.commit(body)
+        const dropped = await this.#shared.reserve.spend(() => this.#root.commit(body))
         if (dropped !== undefined) await this.#removeManifest(dropped.generation)
       } catch (error) {
         const isFull = error instanceof IsovecError && error.code === 'QUOTA_EXCEEDED'
         if (isFull && time > 0) return
-        if (!isFull && error instanceof IsovecError) this.#poison = error
+        if (!isFull && error instanceof IsovecError && error.code !== 'UNSUPPORTED') this.#poison = error
         throw error
       }
     }
@@ -370,12 +371,7 @@ class LocalDatabase implements Database {
   async #openCore(number: number, name: string): Promise<CollectionCore> {
     try {
       const directory = await this.#backend.directory(number, { create: false })
-      const core: CollectionCore = new CollectionCore(
-        name,
-        await openCollectionFiles(this.#shared, directory),
-        this.#reporter(() => core.name),
-      )
-      return core
+      return new CollectionCore(name, await openCollectionFiles(this.#shared, directory), this.#report)
     } catch (error) {
       if (!(error instanceof IsovecError) || error.code !== 'NOT_FOUND') throw error
       throw new IsovecError('CORRUPTION', `the directory ${number} of the collection ${name} is missing`, {
@@ -402,13 +398,11 @@ class LocalDatabase implements Database {
     }
   }
 
-  #reporter(name: () => string): (error: IsovecError) => void {
-    return (error) => {
-      try {
-        this.#onEvent?.({ type: 'background-error', collection: name(), error })
-      } catch {
-        // What a listener gets wrong must not end the work that tells it; the failure itself stays in `stats()`.
-      }
+  readonly #report = (error: IsovecError, collection: string): void => {
+    try {
+      this.#onEvent?.({ type: 'background-error', collection, error })
+    } catch {
+      // What a listener gets wrong must not end the work that tells it; the failure itself stays in `stats()`.
     }
   }
 }

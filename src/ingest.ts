@@ -7,11 +7,11 @@ import { addDocument } from './request.ts'
 import { Slice } from './slice.ts'
 import type { BatchBuilder } from './storage/batch.ts'
 
-/** Documents and bytes of one atomic batch. */
-const batchCountMax = 1000
-const batchSizeMax = 4 * 1024 * 1024
-/** Batches under way at a time: one is encoded while the other is written. */
-const depth = 2
+/** Documents and bytes of one atomic batch, which is applied within one turn of the event loop. */
+const batchCountMax = 250
+const batchSizeMax = 1024 * 1024
+/** Batches under way at a time: some are encoded while others, logged and synced together, are written. */
+const depth = 8
 
 /** What an ingest works with. */
 export type IngestOptions = {
@@ -45,7 +45,6 @@ export async function ingest(docs: unknown, options: IngestOptions): Promise<{ c
     underWay.push(sent)
     batch = options.begin()
     if (underWay.length >= depth) await underWay.shift()
-    if (slice.isOver) await slice.next()
   }
   let hasMore = true
   try {
@@ -57,6 +56,7 @@ export async function ingest(docs: unknown, options: IngestOptions): Promise<{ c
       if (!hasMore) break
       addDocument(batch, value, `docs[${index}]`)
       if (batch.count >= batchCountMax || batch.size >= batchSizeMax) await send()
+      if (slice.isOver) await slice.next()
     }
     if (batch.count > 0) await send()
     await Promise.all(underWay)

@@ -6,12 +6,12 @@
 import { IsovecError, throwIfAborted } from './errors.ts'
 import { codeStride, vectorStride } from './kernel/index.ts'
 import { Slice } from './slice.ts'
-import type { MergeSource } from './snapshot.ts'
 import type { CollectionState, SealedMemtable } from './state.ts'
 import type { CollectionBody, HnswOptions, SegmentState } from './storage/collection-manifest.ts'
+import { DeathTransfer, rowsVisibleAt } from './storage/copied-rows.ts'
 import { fileName } from './storage/file-names.ts'
 import { type GraphFile, loadGraph, writeGraph } from './storage/graph-file.ts'
-import type { Memtable } from './storage/memtable.ts'
+import { isFull } from './storage/reserve.ts'
 import type { Segment } from './storage/segment.ts'
 import { type RowRun, segmentDataSizeMax, writeSegment } from './storage/segment-writer.ts'
 import { memtableRowsFor } from './writer.ts'
@@ -75,7 +75,12 @@ export class Maintenance {
 
   /** Flushes every sealed memtable; joins a flush that runs. */
   flush(): Promise<void> {
-    if (this.#flushing === undefined && this.#state.sealed.length > 0) this.#flushing = this.#flushSealed()
+    return this.#flushAll(false)
+  }
+
+  /** @param isNeeded whether the reserve may be given up for new segments: only where that leads to room being given back */
+  #flushAll(isNeeded: boolean): Promise<void> {
+    if (this.#flushing === undefined && this.#state.sealed.length > 0) this.#flushing = this.#flushSealed(isNeeded)
     return this.#flushing ?? Promise.resolve()
   }
 
@@ -87,14 +92,14 @@ export class Maintenance {
     return this.#flushingOldest ?? all
   }
 
-  async #flushSealed(): Promise<void> {
+  async #flushSealed(isNeeded: boolean): Promise<void> {
     try {
       while (this.#state.sealed.length > 0) {
-        this.#flushingOldest = this.#flushOne(this.#state.sealed[0]!)
+        this.#flushingOldest = this.#flushOne(this.#state.sealed[0]!, isNeeded)
         await this.#flushingOldest
       }
     } catch (error) {
-      this.#noteFailure(error)
+      this.noteFailure(error)
       throw error
     } finally {
       // In the turn in which none was left: a memtable that is sealed later begins another flush.
@@ -105,16 +110,20 @@ export class Maintenance {
     }
   }
 
-  async #flushOne(sealed: SealedMemtable): Promise<void> {
+  async #flushOne(sealed: SealedMemtable, isNeeded: boolean): Promise<void> {
     const state = this.#state
     state.assertWritable()
-    const rows = rowsVisibleAt(sealed.memtable, sealed.lastSequence)
+    const slice = new Slice()
+    const rows = await rowsVisibleAt(sealed.memtable, sealed.lastSequence, slice)
     const runs: RowRun[] = [{ source: sealed.memtable, rows }]
-    const outputs = rows.length === 0 ? [] : [await this.#write(runs, new Slice())]
+    const outputs: Segment[] = []
     try {
+      if (rows.length > 0) outputs.push(await this.#write(runs, slice, isNeeded))
+      const deaths = new DeathTransfer(runs, outputs)
+      await deaths.advance(slice)
       await state.commit(
         (body) => {
-          mapTombstones(runs, outputs)
+          deaths.finish()
           return {
             ...body,
             lastSequence: sealed.lastSequence,
@@ -123,7 +132,7 @@ export class Maintenance {
           }
         },
         () => {
-          mapTombstones(runs, outputs)
+          deaths.finish()
           state.segments = [...state.segments, ...outputs]
           state.sealed = state.sealed.filter((other) => other !== sealed)
           sealed.memtable.release()
@@ -139,32 +148,57 @@ export class Maintenance {
    * Merges all segments into as few as memory allows, each with its graph, and drops dead rows for good. Searches go on on the old
    * segments; an abort leaves everything as it was.
    */
-  compact(options: WorkOptions): Promise<CompactionResult> {
-    return this.#job({ ...options, background: false }, async (run) => {
-      const started = performance.now()
-      const { segments } = this.#state
-      const before = { docs: liveRows(segments), bytes: fileBytes(segments) }
-      const isNeeded =
-        segments.length > 1 ||
-        segments.some(
-          (segment) =>
-            segment.tombstones.count > 0 || (segment.graphFile !== undefined && !this.#isGraphCurrent(segment)),
-        )
-      const hasGraphs =
-        this.#state.options.index === 'auto' || segments.some(({ graphFile }) => graphFile !== undefined)
-      const outputs = isNeeded ? await this.#merge(segments, hasGraphs, run) : []
-      // Not what was flushed meanwhile: that was not here to be merged.
-      const after = isNeeded ? outputs : segments
-      return {
-        docsBefore: before.docs,
-        docsAfter: liveRows(after),
-        segmentsMerged: isNeeded ? segments.length : 0,
-        indexRebuilt: outputs.some((segment) => segment.graphFile !== undefined),
-        bytesBefore: before.bytes,
-        bytesAfter: fileBytes(after),
-        elapsedMs: performance.now() - started,
+  async compact(options: WorkOptions): Promise<CompactionResult> {
+    const compact = (): Promise<CompactionResult> =>
+      this.#job({ ...options, background: false }, (run) => this.#compact(run))
+    try {
+      await this.flush()
+    } catch (error) {
+      if (!lacksRoom(error)) throw error
+      try {
+        await this.#flushAll(true)
+      } catch (second) {
+        if (!lacksRoom(second)) throw second
+        // Merging may give what is lacking.
+        await compact()
+        await this.#flushAll(true)
       }
-    })
+    }
+    return compact()
+  }
+
+  async #compact(run: Run): Promise<CompactionResult> {
+    const started = performance.now()
+    const { reserve } = this.#state.context
+    const isShort = reserve.isShort
+    if (isShort) await this.#commitAgain()
+    const { segments } = this.#state
+    const before = { docs: liveRows(segments), bytes: fileBytes(segments) }
+    const hasGraphs = this.#state.options.index === 'auto' || segments.some(({ graphFile }) => graphFile !== undefined)
+    const isNeeded = segments.length > 1 || segments.some(({ tombstones }) => tombstones.count > 0)
+    // Not what was flushed meanwhile: that was not here to be merged.
+    const after = isNeeded ? await this.#merge(segments, hasGraphs, run) : segments
+    if (isShort || reserve.isShort) await this.#commitAgain()
+    reserve.relieve()
+    const bare = hasGraphs ? after.filter((segment) => this.#lacksGraph(segment)) : []
+    for (const segment of bare) await this.#buildGraph(segment, run)
+    return {
+      docsBefore: before.docs,
+      docsAfter: liveRows(after),
+      segmentsMerged: isNeeded ? segments.length : 0,
+      indexRebuilt: bare.length > 0 || (isNeeded && after.some(({ graphFile }) => graphFile !== undefined)),
+      bytesBefore: before.bytes,
+      bytesAfter: fileBytes(after),
+      elapsedMs: performance.now() - started,
+    }
+  }
+
+  /** On a full disk: lets go of the generation before, since what was replaced goes only when no kept one names it. */
+  async #commitAgain(): Promise<void> {
+    await this.#state.commit(
+      (body) => body,
+      () => {},
+    )
   }
 
   /** Builds the graphs that are missing or were built with other parameters; the parameters stay, also through compaction. */
@@ -179,11 +213,11 @@ export class Maintenance {
         await state.commit(
           (body) => ({ ...body, isIndexDropped: false, options: { ...body.options, hnsw } }),
           () => {},
+          { twice: true },
         )
       }
       for (const segment of state.segments) {
-        if (!this.#wantsGraph(segment.rowCount) || this.#isGraphCurrent(segment)) continue
-        await this.#buildGraph(segment, run)
+        if (this.#lacksGraph(segment)) await this.#buildGraph(segment, run)
       }
     })
   }
@@ -204,6 +238,7 @@ export class Maintenance {
             if (segment.isImageLoaded) segment.image.dropGraph()
           }
         },
+        { twice: true },
       )
     })
   }
@@ -234,7 +269,7 @@ export class Maintenance {
     work
       .then(
         () => true,
-        (error: unknown) => this.#noteFailure(error),
+        (error: unknown) => this.noteFailure(error),
       )
       .then((isDone) => {
         if (this.#background === controller) this.#background = undefined
@@ -251,8 +286,11 @@ export class Maintenance {
     await Promise.allSettled([this.#flushing, this.#jobs])
   }
 
-  /** Whether to go on: work that was aborted makes way, a full disk or damage waits for the next flush. */
-  #noteFailure(error: unknown): boolean {
+  /**
+   * Keeps and reports the failure of something that nobody waits for.
+   * @returns whether to go on: work that was aborted makes way, a full disk or damage waits for the next flush
+   */
+  noteFailure(error: unknown): boolean {
     if (error instanceof IsovecError && error.code === 'ABORTED') return true
     const failure =
       error instanceof IsovecError ? error : new IsovecError('IO', 'background work failed', { cause: error })
@@ -300,6 +338,10 @@ export class Maintenance {
   #isGraphCurrent({ graphFile }: Segment): boolean {
     const { M, efConstruction } = this.#state.options.hnsw
     return graphFile !== undefined && graphFile.M === M && graphFile.efConstruction === efConstruction
+  }
+
+  #lacksGraph(segment: Segment): boolean {
+    return this.#wantsGraph(segment.rowCount) && !this.#isGraphCurrent(segment)
   }
 
   /** Runs work after all work before it. What a caller waits for ends background work that is in its way. */
@@ -375,18 +417,20 @@ export class Maintenance {
     const slice = new Slice(run)
     const outputs: Segment[] = []
     const graphNames: string[] = []
-    let runs: RowRun[] = []
+    const runs: RowRun[] = []
     try {
       for (const input of inputs) await input.prepareMerge()
       const { lastSequence } = state.body
-      runs = inputs.map((source) => ({ source, rows: rowsVisibleAt(source, lastSequence) }))
+      for (const source of inputs) runs.push({ source, rows: await rowsVisibleAt(source, lastSequence, slice) })
       const total = runs.reduce((sum, { rows }) => sum + rows.length, 0)
       let done = 0
-      for (const part of this.#partition(runs)) {
+      for (const part of await this.#partition(runs, slice)) {
         const rowCount = part.reduce((sum, { rows }) => sum + rows.length, 0)
         const base = done
         outputs.push(
-          await this.#write(part, slice, (rows) => run.onProgress?.({ phase: 'merge', done: base + rows, total })),
+          await this.#write(part, slice, !run.background, (rows) =>
+            run.onProgress?.({ phase: 'merge', done: base + rows, total }),
+          ),
         )
         done += rowCount
       }
@@ -394,12 +438,14 @@ export class Maintenance {
         for (const output of outputs) {
           if (!this.#wantsGraph(output.rowCount)) continue
           await this.#grow(output, run)
-          output.graphFile = await this.#writeGraph(output)
-          graphNames.push(fileName(output.graphFile.number, 'graph'))
+          output.graphFile = await this.#writeGraphIfFits(output)
+          if (output.graphFile !== undefined) graphNames.push(fileName(output.graphFile.number, 'graph'))
         }
       }
       throwIfAborted(run.signal)
-      await this.#replace(inputs, outputs, runs)
+      const deaths = new DeathTransfer(runs, outputs)
+      await deaths.advance(slice)
+      await this.#replace(inputs, outputs, deaths)
       return outputs
     } catch (error) {
       await this.#discard(outputs)
@@ -410,17 +456,17 @@ export class Maintenance {
     }
   }
 
-  async #replace(inputs: readonly Segment[], outputs: readonly Segment[], runs: readonly RowRun[]): Promise<void> {
+  async #replace(inputs: readonly Segment[], outputs: readonly Segment[], deaths: DeathTransfer): Promise<void> {
     const state = this.#state
     const numbers = new Set(inputs.map(({ number }) => number))
     await state.commit(
       (body: CollectionBody) => {
-        mapTombstones(runs, outputs)
+        deaths.finish()
         const kept = body.segments.filter(({ file }) => !numbers.has(file.number))
         return { ...body, segments: [...outputs.map(stateOf), ...kept] }
       },
       () => {
-        mapTombstones(runs, outputs)
+        deaths.finish()
         state.segments = [...outputs, ...state.segments.filter((segment) => !numbers.has(segment.number))]
         for (const input of inputs) input.release()
       },
@@ -428,7 +474,7 @@ export class Maintenance {
   }
 
   /** Cuts rows into as few segments as the limits of memory and offsets allow. */
-  #partition(runs: readonly RowRun[]): RowRun[][] {
+  async #partition(runs: readonly RowRun[], slice: Slice): Promise<RowRun[][]> {
     const { dimension, hnsw } = this.#state.options
     const rowBytes = vectorStride(dimension) + codeStride(dimension) + (hnsw.M * 2 + 8) * 4
     const rowsMax = Math.floor(imageBytesMax / rowBytes)
@@ -450,6 +496,7 @@ export class Maintenance {
         }
         rowCount++
         dataSize += size
+        if (rowCount % 1024 === 0 && slice.isOver) await slice.next()
       }
       if (start < rows.length) part.push({ source, rows: rows.subarray(start) })
     }
@@ -457,17 +504,37 @@ export class Maintenance {
     return parts
   }
 
-  async #write(runs: readonly RowRun[], slice: Slice, onProgress?: (rows: number) => void): Promise<Segment> {
+  /** @param isNeeded whether the reserve may be given up for it where the disk is full */
+  async #write(
+    runs: readonly RowRun[],
+    slice: Slice,
+    isNeeded: boolean,
+    onProgress?: (rows: number) => void,
+  ): Promise<Segment> {
     const state = this.#state
-    const number = state.takeFileNumber()
+    const write = async (): Promise<Segment> => {
+      const number = state.takeFileNumber()
+      try {
+        return await writeSegment(state.context, number, runs, state.options.quantization, slice, onProgress)
+      } catch (error) {
+        await this.#giveUp(fileName(number, 'seg'), error)
+        throw error
+      }
+    }
+    const segment = isNeeded ? await state.context.reserve.spend(write) : await write()
+    state.register(segment)
+    return segment
+  }
+
+  /** Rows can be merged without their graph, and then give back the room that it lacked. */
+  async #writeGraphIfFits(segment: Segment): Promise<GraphFile | undefined> {
     try {
-      const { quantization } = state.options
-      const segment = await writeSegment(state.context, number, runs, quantization, slice, onProgress)
-      state.register(segment)
-      return segment
+      return await this.#writeGraph(segment)
     } catch (error) {
-      await this.#giveUp(fileName(number, 'seg'), error)
-      throw error
+      if (!isFull(error)) throw error
+      this.#state.context.reserve.noteShortage()
+      segment.image.dropGraph()
+      return undefined
     }
   }
 
@@ -497,59 +564,9 @@ export class Maintenance {
   }
 }
 
-/** Rows of a source that were alive at a sequence, ascending. */
-function rowsVisibleAt(source: MergeSource, sequence: number): Uint32Array {
-  const rows = new Uint32Array(source.rowCount)
-  let count = 0
-  for (let row = 0; row < rows.length; row++) if (source.isVisible(row, sequence)) rows[count++] = row
-  return rows.subarray(0, count)
-}
-
-/** Brings deaths among copied rows over to their copies; those that are there already are left alone. */
-function mapTombstones(runs: readonly RowRun[], outputs: readonly Segment[]): void {
-  let output = 0
-  let base = 0
-  for (const { source, rows } of piecesOf(runs, outputs)) {
-    const { tombstones } = source as Segment | Memtable
-    for (const [row, sequence] of tombstones.entries()) {
-      const index = indexOf(rows, row)
-      if (index >= 0) outputs[output]!.kill(base + index, sequence)
-    }
-    base += rows.length
-    if (base === outputs[output]!.rowCount) {
-      output++
-      base = 0
-    }
-  }
-}
-
-/** The runs cut where one output ends and the next begins. */
-function* piecesOf(runs: readonly RowRun[], outputs: readonly Segment[]): Generator<RowRun> {
-  let room = outputs[0]?.rowCount ?? 0
-  let output = 0
-  for (const { source, rows } of runs) {
-    for (let start = 0; start < rows.length; ) {
-      const size = Math.min(room, rows.length - start)
-      yield { source, rows: rows.subarray(start, start + size) }
-      start += size
-      room -= size
-      if (room === 0) room = outputs[++output]?.rowCount ?? 0
-    }
-  }
-}
-
-/** Position of a row among ascending rows, or -1. */
-function indexOf(rows: Uint32Array, row: number): number {
-  let low = 0
-  let high = rows.length - 1
-  while (low <= high) {
-    const middle = (low + high) >>> 1
-    const value = rows[middle]!
-    if (value === row) return middle
-    if (value < row) low = middle + 1
-    else high = middle - 1
-  }
-  return -1
+/** Whether something failed for want of room on the disk or in the manifest. */
+function lacksRoom(error: unknown): boolean {
+  return isFull(error) || (error instanceof IsovecError && error.code === 'UNSUPPORTED')
 }
 
 function stateOf(segment: Segment): SegmentState {

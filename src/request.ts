@@ -10,7 +10,8 @@ import { type BatchBuilder, copyVector } from './storage/batch.ts'
 import { metrics } from './storage/segment.ts'
 
 /** A search with every value filled in. */
-export type CheckedSearch = Omit<Query, 'count'> & {
+export type CheckedSearch = Omit<Query, 'count' | 'open'> & {
+  readonly signal: AbortSignal | undefined
   readonly k: number
   readonly offset: number
   readonly wanted: Wanted

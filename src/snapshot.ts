@@ -1,7 +1,38 @@
 /**
  * What storage and search share: sources of rows, and snapshots of them.
  */
+import type { Bitmap } from './codec/bitmap.ts'
 import type { VectorImage } from './kernel/index.ts'
+
+/** A value that a filter compares with. */
+export type Scalar = string | number | boolean | null
+
+/**
+ * A test of the values at one path of a payload. Values compare within their type only: numbers as numbers (-0 equals 0), strings by
+ * UTF-16 code units, `false` before `true`, `null` with `null`. It holds for a row if it holds for one of the row's values.
+ */
+export type Condition =
+  /** Something is there: `null`, an object or an empty list too. */
+  | { readonly kind: 'exists' }
+  /** One of `values`, which are distinct. */
+  | { readonly kind: 'equal'; readonly values: readonly Scalar[] }
+  | {
+      readonly kind: 'range'
+      readonly operator: 'gt' | 'gte' | 'lt' | 'lte'
+      readonly value: string | number | boolean
+    }
+  /** A string that begins with `value`. */
+  | { readonly kind: 'prefix'; readonly value: string }
+
+/** What the payloads of a source's rows hold, by path. */
+export interface AttributeColumns {
+  /**
+   * Rows, dead ones included, for which a condition holds at a dotted path: a set of its own over all rows of the source. A promise only
+   * where bytes must be fetched or a large column is used for the first time.
+   * @throws IsovecError `CORRUPTION` if what is stored is damaged
+   */
+  match(path: string, condition: Condition): Bitmap | Promise<Bitmap>
+}
 
 /** UTF-8 bytes of an id and its hash under the collection's seed: computed once, looked up in every source. */
 export type IdKey = { readonly id: string; readonly bytes: Uint8Array; readonly hash: number }

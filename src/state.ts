@@ -4,8 +4,8 @@
  * Everything here that changes what a search sees is synchronous; awaits stand only where bytes move.
  */
 import { viewOf } from './codec/bytes.ts'
-import { assert, IsovecError } from './errors.ts'
-import { type SearchSource, Snapshot } from './snapshot.ts'
+import { assert, IsovecError, throwIfAborted } from './errors.ts'
+import { type IdKey, type SearchSource, Snapshot } from './snapshot.ts'
 import type { Operation } from './storage/batch.ts'
 import {
   type CollectionBody,
@@ -16,7 +16,9 @@ import {
 import { fileName } from './storage/file-names.ts'
 import type { Generations } from './storage/generations.ts'
 import { idKey } from './storage/id-table.ts'
+import type { Manifest } from './storage/manifest.ts'
 import { Memtable } from './storage/memtable.ts'
+import { isFull } from './storage/reserve.ts'
 import type { Segment, StorageContext } from './storage/segment.ts'
 import { writeTombstones } from './storage/tombstones.ts'
 import type { Seal } from './storage/wal.ts'
@@ -28,6 +30,14 @@ export type SealedMemtable = {
   readonly lastSequence: number
   /** The log that begins after it. */
   readonly nextWal: number
+}
+
+/** What stands in for the segments that the newest generation introduced. */
+export type Spare = {
+  /** Those of the generation before, with ids loaded; what is open already is the same object. */
+  readonly segments: Segment[]
+  /** What was written from then to the newest generation; undefined if that was nothing. */
+  readonly memtable: Memtable | undefined
 }
 
 /** The hash seed of a collection's ids: part of its identity, so nothing more is stored for it. */
@@ -50,14 +60,24 @@ export class CollectionState {
   poison: IsovecError | undefined
   /** Sizes of the logs on disk by number; of the one being written as of its last rotation. */
   readonly walSizes: Map<number, number>
+  /** Is told of damage that was made good and costs nothing. */
+  onFault: (error: IsovecError) => void = () => {}
+  /** Opens what the newest generation is replaced by if something that it introduced is damaged; set until that is proven whole. */
+  openSpare: (() => Promise<Spare>) | undefined
   /** Where the newest log on disk ended, if this process has not begun one of its own. */
   pendingSeal: Seal | undefined
 
   #nextFile: number
+  #sources: { segments: unknown; sealed: unknown; active: unknown; list: readonly SearchSource[] } | undefined
   readonly #open = new Map<number, Segment>()
   readonly #removable = new Set<string>()
+  #removing: Promise<void> = Promise.resolve()
   #committing: Promise<unknown> = Promise.resolve()
+  #fallingBack: Promise<void> | undefined
+  /** Segments that were given up, and what was being made of them: none is ever committed. */
+  #stale: ReadonlySet<Segment> = new Set()
   #isEnded = false
+  #isDisposed = false
 
   constructor(
     context: StorageContext,
@@ -104,9 +124,14 @@ export class CollectionState {
     return count
   }
 
-  /** Sources of everything that was written, newest data last. */
-  get sources(): SearchSource[] {
-    return [...this.segments, ...this.sealed.map(({ memtable }) => memtable), this.active]
+  /** Sources of everything that was written, newest data last. The same list for as long as they are the same. */
+  get sources(): readonly SearchSource[] {
+    const { segments, sealed, active } = this
+    const known = this.#sources
+    if (known?.segments === segments && known.sealed === sealed && known.active === active) return known.list
+    const list = [...segments, ...sealed.map(({ memtable }) => memtable), active]
+    this.#sources = { segments, sealed, active, list }
+    return list
   }
 
   /** The state as of now, for as long as it's held. */
@@ -125,7 +150,103 @@ export class CollectionState {
 
   /** Brings the ids of all segments into memory, so that writes can be applied without an await. */
   async loadIds(): Promise<void> {
-    for (const segment of this.segments) if (!segment.areIdsLoaded) await segment.loadIds()
+    await this.load(false, undefined)
+  }
+
+  /**
+   * Brings ids, and with `images` vectors and graphs, of all sources into memory. Falls back if what the newest generation introduced
+   * turns out to be damaged.
+   * @throws IsovecError `CORRUPTION` if the damage costs something, `ABORTED`
+   */
+  async load(images: boolean, signal: AbortSignal | undefined): Promise<void> {
+    const isCold = (source: SearchSource): boolean => !source.areIdsLoaded || (images && !source.isImageLoaded)
+    for (let cold = this.sources.find(isCold); cold !== undefined; cold = this.sources.find(isCold)) {
+      const source = cold
+      source.retain()
+      try {
+        await (source.areIdsLoaded ? source.loadImage() : source.loadIds())
+      } catch (error) {
+        await this.#survive(source, error)
+      } finally {
+        source.release()
+      }
+      throwIfAborted(signal)
+    }
+  }
+
+  /**
+   * Verifies what only the newest generation names, and falls back if that is damaged: once another generation is committed, there is
+   * nothing left to fall back to. Reads nothing the second time.
+   */
+  async prove(): Promise<void> {
+    while (this.openSpare !== undefined) {
+      if (this.#fallingBack !== undefined) {
+        await this.#fallingBack
+        continue
+      }
+      const segment = this.segments.find(({ isProven }) => !isProven)
+      if (segment === undefined) {
+        this.openSpare = undefined
+        return
+      }
+      segment.retain()
+      try {
+        await segment.verify()
+      } catch (error) {
+        await this.#survive(segment, error)
+      } finally {
+        segment.release()
+      }
+    }
+  }
+
+  /** Falls back if a source that failed can be done without, and passes the failure on if not. */
+  async #survive(source: SearchSource, error: unknown): Promise<void> {
+    // Whoever met the damage first has fallen back by now.
+    if (!this.sources.includes(source)) return
+    const isDamage = error instanceof IsovecError && error.code === 'CORRUPTION'
+    const isSpared = this.segments.some((segment) => segment === source && !segment.isProven)
+    const { openSpare } = this
+    if (!isDamage || !isSpared || openSpare === undefined) throw error
+    this.#fallingBack ??= this.#fallBack(error, openSpare).finally(() => {
+      this.#fallingBack = undefined
+    })
+    await this.#fallingBack
+  }
+
+  async #fallBack(damage: IsovecError, openSpare: () => Promise<Spare>): Promise<void> {
+    let spare: Spare
+    try {
+      spare = await openSpare()
+    } catch (error) {
+      // The first damage is the one to report: what the older generation lacks may just be what the newest one had replaced. Other
+      // failures may pass.
+      const isDamage = error instanceof IsovecError && (error.code === 'CORRUPTION' || error.code === 'NOT_FOUND')
+      throw isDamage ? damage : error
+    }
+    const { segments, memtable } = spare
+    if (this.#isDisposed) {
+      for (const segment of segments) if (!this.#open.has(segment.number)) segment.release()
+      memtable?.release()
+      throw new IsovecError('CLOSED', 'the database is closed')
+    }
+    const { lastSequence, firstWal } = this.body
+    const gone = this.segments.filter((segment) => !segments.includes(segment))
+    this.#stale = new Set([...this.#open.values()].filter((segment) => !segments.includes(segment)))
+    for (const segment of segments) if (!this.#open.has(segment.number)) this.register(segment)
+    const newestFirst = [...segments, ...(memtable === undefined ? [] : [memtable])].reverse()
+    for (const segment of gone) {
+      // Deaths after the newest generation are known to its rows alone.
+      for (const [row, sequence] of segment.tombstones.entries()) {
+        if (sequence > lastSequence) kill(newestFirst, idKey(segment.idAt(row), this.context.hashSeed), sequence)
+      }
+    }
+    this.segments = segments
+    if (memtable !== undefined) this.sealed = [{ memtable, lastSequence, nextWal: firstWal }, ...this.sealed]
+    this.generations.fallBack()
+    this.openSpare = undefined
+    for (const segment of gone) segment.release()
+    this.onFault(damage)
   }
 
   /**
@@ -134,15 +255,8 @@ export class CollectionState {
    */
   apply(operations: readonly Operation[], sequence: number): number {
     assert(sequence === this.lastSequence + 1, 'batches are applied in order')
-    let deleted = 0
-    for (const operation of operations) {
-      const existed = this.#kill(operation.id, sequence)
-      if (operation.kind === 'upsert') {
-        this.active.append(operation.id, operation.vector, operation.payload, sequence)
-      } else if (existed) {
-        deleted++
-      }
-    }
+    const newestFirst = [...this.#newestFirst()]
+    const deleted = applyOperations(newestFirst, this.active, operations, sequence, this.context.hashSeed)
     this.lastSequence = sequence
     return deleted
   }
@@ -166,6 +280,7 @@ export class CollectionState {
   /** Makes a segment known, so that its files stay while anybody uses it. */
   register(segment: Segment): void {
     this.#open.set(segment.number, segment)
+    segment.onFault = (error) => this.onFault(error)
     segment.onDispose = () => {
       this.#open.delete(segment.number)
       void this.removeObsolete()
@@ -178,10 +293,16 @@ export class CollectionState {
    *
    * @param change returns the new body, or undefined to leave everything as it is
    * @param publish runs in the same turn in which the commit is known to have succeeded
+   * @param options `twice`: so that the generation to fall back to says the same. The first time decides; a disk that is full at the
+   * second one costs no more than that safety
    */
-  commit(change: (body: CollectionBody) => CollectionBody | undefined, publish: () => void): Promise<boolean> {
+  commit(
+    change: (body: CollectionBody) => CollectionBody | undefined,
+    publish: () => void,
+    options: { twice?: boolean } = {},
+  ): Promise<boolean> {
     if (this.#isEnded) return Promise.reject(new IsovecError('CLOSED', 'the database is closed'))
-    const turn = this.#committing.then(() => this.#commit(change, publish))
+    const turn = this.#committing.then(() => this.#commit(change, publish, options.twice === true))
     this.#committing = turn.catch(() => {})
     return turn
   }
@@ -192,16 +313,16 @@ export class CollectionState {
   }
 
   /** Removes what no kept generation names and nobody uses. What cannot be removed now is tried again after the next commit. */
-  async removeObsolete(): Promise<void> {
-    // What a failed commit has left on disk is not known, so whatever it may have named stays.
-    if (this.poison !== undefined) return
-    const pinned = new Set<string>()
-    for (const segment of this.#open.values()) {
-      pinned.add(segment.name)
-      if (segment.graphFile !== undefined) pinned.add(fileName(segment.graphFile.number, 'graph'))
-    }
+  removeObsolete(): Promise<void> {
+    this.#removing = this.#removing.then(() => this.#removeObsolete())
+    return this.#removing
+  }
+
+  async #removeObsolete(): Promise<void> {
     for (const name of [...this.#removable]) {
-      if (pinned.has(name)) continue
+      // What a failed commit has left on disk is not known, so whatever it may have named stays. Once disposed, the lock may be gone.
+      if (this.poison !== undefined || this.#isDisposed) return
+      if (this.#isPinned(name)) continue
       this.#removable.delete(name)
       try {
         await this.context.directory.remove(name)
@@ -210,6 +331,14 @@ export class CollectionState {
         this.#removable.add(name)
       }
     }
+  }
+
+  #isPinned(name: string): boolean {
+    for (const segment of this.#open.values()) {
+      if (segment.name === name) return true
+      if (segment.graphFile !== undefined && fileName(segment.graphFile.number, 'graph') === name) return true
+    }
+    return false
   }
 
   /** Gives up files that never became part of a generation. */
@@ -224,11 +353,18 @@ export class CollectionState {
     await this.#committing
   }
 
-  /** Lets go of every source. */
-  dispose(): void {
+  /**
+   * Lets go of every source and closes every file, also those of snapshots that are still held. Nothing is read, and nothing removed,
+   * when this resolves.
+   */
+  async dispose(): Promise<void> {
+    this.#isDisposed = true
+    const open = [...this.#open.values()]
     for (const source of this.sources) source.release()
     this.segments = []
     this.sealed = []
+    await Promise.all(open.map((segment) => segment.closeFile()))
+    await this.#removing
   }
 
   #newMemtable(): Memtable {
@@ -242,35 +378,66 @@ export class CollectionState {
     for (let i = this.segments.length - 1; i >= 0; i--) yield this.segments[i]!
   }
 
-  #kill(id: string, sequence: number): boolean {
-    const key = idKey(id, this.context.hashSeed)
-    for (const source of this.#newestFirst()) {
-      const row = source.find(key)
-      if (row >= 0 && source.kill(row, sequence)) return true
-    }
-    return false
-  }
-
-  async #commit(change: (body: CollectionBody) => CollectionBody | undefined, publish: () => void): Promise<boolean> {
+  async #commit(
+    change: (body: CollectionBody) => CollectionBody | undefined,
+    publish: () => void,
+    isTwice: boolean,
+  ): Promise<boolean> {
     this.assertWritable()
+    await this.prove()
     const wanted = change(this.body)
     if (wanted === undefined) return false
-    const written: string[] = []
+    this.#assertFresh(wanted)
     try {
-      const segments = await this.#settleTombstones(wanted, written)
-      const body = { ...wanted, segments, nextFile: this.#nextFile }
-      const dropped = await this.generations.commit(body)
-      for (const state of segments) {
+      const { body, dropped } = await this.context.reserve.spend(() => this.#write(wanted))
+      for (const state of body.segments) {
         const segment = this.#open.get(state.file.number)
         if (segment !== undefined) segment.tombstoneFile = state.tombstones
       }
       publish()
       this.#retire(dropped)
+      if (isTwice) await this.#commitAgain()
     } catch (error) {
-      await this.#failCommit(error, written)
+      if (error instanceof IsovecError && !isUndone(error)) this.poisonWith(error)
+      throw error
     }
     await this.removeObsolete()
     return true
+  }
+
+  /** Writes a generation. Where it finds no room, nothing of it stays. */
+  async #write(
+    wanted: CollectionBody,
+  ): Promise<{ body: CollectionBody; dropped: Manifest<CollectionBody> | undefined }> {
+    const written: string[] = []
+    try {
+      const segments = await this.#settleTombstones(wanted, written)
+      const body = { ...wanted, segments, nextFile: this.#nextFile }
+      return { body, dropped: await this.generations.commit(body) }
+    } catch (error) {
+      if (isUndone(error)) await this.discard(written)
+      throw error
+    }
+  }
+
+  async #commitAgain(): Promise<void> {
+    try {
+      this.#retire(await this.generations.commit(this.body))
+    } catch (error) {
+      if (!isUndone(error)) throw error
+    }
+  }
+
+  /** What was made of segments that were given up meanwhile, or comes before what they held, is not committed. */
+  #assertFresh(wanted: CollectionBody): void {
+    const isStale = wanted.segments.some(({ file }) => {
+      const segment = this.#open.get(file.number)
+      return segment !== undefined && this.#stale.has(segment)
+    })
+    const isEarly =
+      wanted.lastSequence !== this.body.lastSequence && wanted.lastSequence !== this.sealed[0]?.lastSequence
+    if (!isStale && !isEarly) return
+    throw new IsovecError('CORRUPTION', 'a damaged segment was replaced meanwhile by what it was made of; try again')
   }
 
   async #settleTombstones(wanted: CollectionBody, written: string[]): Promise<SegmentState[]> {
@@ -279,34 +446,31 @@ export class CollectionState {
       const segment = this.#open.get(state.file.number)
       assert(segment !== undefined, 'a committed segment is open')
       const settledCount = state.tombstones?.count ?? 0
-      const isSettled = segment.tombstones.count === settledCount
-      const entries = isSettled ? [] : segment.tombstones.upTo(wanted.lastSequence)
+      const { tombstones } = segment
       // Tombstones only come, so as many as before are the same as before.
-      if (isSettled || entries.length === settledCount) {
+      if (tombstones.count === settledCount || tombstones.countUpTo(wanted.lastSequence) === settledCount) {
         segments.push(state)
         continue
       }
       const number = this.takeFileNumber()
       written.push(fileName(number, 'del'))
       const { kernel, directory, uuid } = this.context
-      const tombstones = await writeTombstones(kernel, directory, number, uuid, segment.number, entries)
-      segments.push({ ...state, tombstones })
+      const file = await writeTombstones(
+        kernel,
+        directory,
+        number,
+        uuid,
+        segment.number,
+        tombstones,
+        wanted.lastSequence,
+      )
+      segments.push({ ...state, tombstones: file })
     }
     return segments
   }
 
-  async #failCommit(error: unknown, written: readonly string[]): Promise<never> {
-    const isFull = error instanceof IsovecError && error.code === 'QUOTA_EXCEEDED'
-    if (isFull) {
-      await this.discard(written)
-    } else if (error instanceof IsovecError) {
-      this.poisonWith(error)
-    }
-    throw error
-  }
-
   /** Notes what may go once a generation is no longer kept. */
-  #retire(dropped: { generation: number; body: CollectionBody } | undefined): void {
+  #retire(dropped: Manifest<CollectionBody> | undefined): void {
     if (dropped === undefined) return
     const { kept } = this.generations
     const needed = new Set(kept.flatMap(({ body }) => filesOf(body)))
@@ -319,4 +483,38 @@ export class CollectionState {
       this.walSizes.delete(number)
     }
   }
+}
+
+/** Whether a commit failed for want of room, on the disk or in the manifest, and has left nothing behind. */
+function isUndone(error: unknown): boolean {
+  return isFull(error) || (error instanceof IsovecError && error.code === 'UNSUPPORTED')
+}
+
+/**
+ * Applies a batch: the live row of each id, wherever it is, gets a tombstone; upserts become rows of a memtable with room for them.
+ * @param newestFirst all sources with their ids loaded, the memtable among them
+ * @returns how many of the documents that it deletes existed
+ */
+export function applyOperations(
+  newestFirst: readonly (Segment | Memtable)[],
+  memtable: Memtable,
+  operations: readonly Operation[],
+  sequence: number,
+  hashSeed: number,
+): number {
+  let deleted = 0
+  for (const operation of operations) {
+    const existed = kill(newestFirst, idKey(operation.id, hashSeed), sequence)
+    if (operation.kind === 'upsert') memtable.append(operation.id, operation.vector, operation.payload, sequence)
+    else if (existed) deleted++
+  }
+  return deleted
+}
+
+function kill(newestFirst: readonly (Segment | Memtable)[], key: IdKey, sequence: number): boolean {
+  for (const source of newestFirst) {
+    const row = source.find(key)
+    if (row >= 0 && source.kill(row, sequence)) return true
+  }
+  return false
 }

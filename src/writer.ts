@@ -5,12 +5,14 @@
  */
 import { abortError, IsovecError } from './errors.ts'
 import { vectorStride } from './kernel/index.ts'
+import { Slice } from './slice.ts'
 import type { CollectionState } from './state.ts'
 import type { Batch } from './storage/batch.ts'
+import { isFull } from './storage/reserve.ts'
 import { WalWriter, walHeaderSize } from './storage/wal.ts'
 
 /** Log that makes a memtable due for a flush. */
-const walSizeMax = 64 * 1024 * 1024
+const flushedWalSize = 64 * 1024 * 1024
 /** Logs, one for each time that the database was opened and written to, that make a memtable due for a flush when it is opened again. */
 const walCountMax = 8
 /** Un-synced log that makes a sync due under `buffered`. */
@@ -32,11 +34,14 @@ export function memtableRowsFor(dimension: number): number {
   return Math.min(memtableRowsMax, Math.max(memtableRowsMin, rows))
 }
 
+type Durability = 'strict' | 'buffered'
 type Write = {
   readonly kind: 'write'
   readonly batch: Batch
-  readonly isStrict: boolean
-  readonly signal: AbortSignal | undefined
+  /** Rows that it brings. Without any it only frees room, so that a full disk must not keep it from happening. */
+  readonly rowCount: number
+  /** Undefined: as the collection is configured when the batch's turn comes. */
+  readonly durability: Durability | undefined
   readonly resolve: (deleted: number) => void
   readonly reject: (error: unknown) => void
   isSettled: boolean
@@ -48,8 +53,11 @@ type Task = { readonly kind: 'task'; readonly run: () => Promise<void> }
 export class Writer {
   readonly #state: CollectionState
   readonly #flush: () => Promise<void>
+  readonly #report: (error: unknown) => void
   readonly #rowsMax: number
   #wal: WalWriter | undefined
+  /** Begins the log that must hold what was replayed before anything new is acknowledged, where there was no room for it so far. */
+  #restate: (() => Promise<WalWriter>) | undefined
   /** Whether the log ends in bytes of a failed append, so that it must be sealed before them. */
   #isWalBroken = false
   #unsyncedSize = 0
@@ -58,10 +66,14 @@ export class Writer {
   #running: Promise<void> | undefined
   #isClosed = false
 
-  /** @param flush begins to flush sealed memtables, or joins the flush that runs; resolves when the one that waited longest is done */
-  constructor(state: CollectionState, flush: () => Promise<void>) {
+  /**
+   * @param flush begins to flush sealed memtables, or joins the flush that runs; resolves when the one that waited longest is done
+   * @param report is told failures that no caller waits for
+   */
+  constructor(state: CollectionState, flush: () => Promise<void>, report: (error: unknown) => void) {
     this.#state = state
     this.#flush = flush
+    this.#report = report
     this.#rowsMax = memtableRowsFor(state.options.dimension)
   }
 
@@ -70,9 +82,10 @@ export class Writer {
     return this.#state.unflushedWalSize + (this.#wal?.size ?? 0)
   }
 
-  /** Gives the writer the log that recovery has begun. */
-  adopt(wal: WalWriter): void {
-    this.#wal = wal
+  /** Gives the writer the log that recovery has begun, or has yet to begin. */
+  adopt(wal: WalWriter | (() => Promise<WalWriter>)): void {
+    if (typeof wal === 'function') this.#restate = wal
+    else this.#wal = wal
   }
 
   /** Seals and flushes what recovery has brought back where it is too much to scan with each search, or to read with each opening. */
@@ -99,10 +112,11 @@ export class Writer {
 
   /**
    * Logs and applies a batch.
+   * @param durability by default as the collection is configured when the batch's turn comes
    * @returns how many of the documents that it deletes existed
    * @throws IsovecError with `outcome`
    */
-  write(batch: Batch, isStrict: boolean, signal: AbortSignal | undefined): Promise<number> {
+  write(batch: Batch, durability: Durability | undefined, signal: AbortSignal | undefined): Promise<number> {
     if (signal?.aborted) return Promise.reject(abortError(signal, 'none'))
     return new Promise((resolve, reject) => {
       const onAbort = (): void => {
@@ -119,8 +133,8 @@ export class Writer {
       const item: Write = {
         kind: 'write',
         batch,
-        isStrict,
-        signal,
+        rowCount: batch.operations.reduce((sum, { kind }) => sum + Number(kind === 'upsert'), 0),
+        durability,
         resolve: (deleted) => settle(() => resolve(deleted)),
         reject: (error) => settle(() => reject(error)),
         isSettled: false,
@@ -152,13 +166,36 @@ export class Writer {
       this.#isClosed = true
       this.#cancelSyncTimer()
       const wal = this.#wal
-      this.#wal = undefined
       if (wal === undefined) return
-      if (this.#state.poison === undefined && !this.#isWalBroken) return wal.close()
-      await wal.abandon()
+      try {
+        if (this.#state.poison === undefined) return await this.#endWal()
+        await wal.abandon()
+      } finally {
+        this.#wal = undefined
+      }
       // What was acknowledged under `buffered` and can't be synced any more must not pass for safe.
       if (wal.durableSequence < this.#state.lastSequence) this.#state.assertWritable()
     })
+  }
+
+  /** Ends the log cleanly. Where there is no room for that, what was acknowledged is synced, and the next opening does the rest. */
+  async #endWal(): Promise<void> {
+    try {
+      await this.#state.context.reserve.spend(async () => {
+        await this.#ensureWal()
+        try {
+          await this.#wal!.end()
+        } catch (error) {
+          if (isFull(error)) this.#isWalBroken = true
+          throw error
+        }
+      })
+    } catch (error) {
+      await this.#wal!.abandon().catch(() => {})
+      if (!isFull(error)) throw error
+      return
+    }
+    await this.#wal!.abandon()
   }
 
   #task(run: () => Promise<void>): Promise<void> {
@@ -182,16 +219,26 @@ export class Writer {
         await first.run()
         continue
       }
-      const group = this.#takeGroup()
-      if (group.length === 0) continue
-      try {
-        await this.#commitGroup(group)
-      } catch (error) {
-        for (const item of group) item.reject(error)
-      }
+      await this.#writeGroup(this.#takeGroup())
     }
     // In the turn in which the queue was seen empty: what comes later finds that it must begin anew.
     this.#running = undefined
+  }
+
+  /** Where a group can't be written, what brings no rows must still be done: on its own, and on a full disk from the reserve. */
+  async #writeGroup(group: readonly Write[]): Promise<void> {
+    if (group.length === 0) return
+    const { reserve } = this.#state.context
+    try {
+      await this.#commitGroup(group)
+    } catch (error) {
+      if (isFull(error)) reserve.noteShortage()
+      const isUntouched = error instanceof IsovecError && error.outcome === 'none' && this.#state.poison === undefined
+      const rest = isUntouched ? group.filter((item) => item.rowCount === 0 && !item.isSettled) : []
+      for (const item of group) if (!rest.includes(item)) item.reject(error)
+      if (rest.length === 0) return
+      await reserve.spend(() => this.#commitGroup(rest)).catch((failure: unknown) => rejectAll(rest, failure))
+    }
   }
 
   #takeGroup(): Write[] {
@@ -213,7 +260,8 @@ export class Writer {
     const live = group.filter((item) => !item.isSettled)
     for (const item of live) item.isUnderWay = true
     const wal = await this.#append(live)
-    const isStrict = live.some((item) => item.isStrict)
+    const { durability } = this.#state.options
+    const isStrict = live.some((item) => (item.durability ?? durability) === 'strict')
     try {
       if (isStrict || this.#unsyncedSize >= bufferedSizeMax) await this.#syncWal()
       else this.#startSyncTimer()
@@ -221,13 +269,31 @@ export class Writer {
       // The records are in the log, whatever it was that failed: they may come back when it's read again.
       throw withOutcome(error, 'unknown')
     }
+    await this.#apply(live, wal.lastSequence - live.length)
+    // What waits for its flush is bounded: rows that come wait for it, but not what brings none.
+    if (this.#isMemtableFull() && this.#state.sealed.length < sealedCountMax) await this.#rotateFull()
+  }
 
-    let sequence = wal.lastSequence - live.length
-    for (const item of live) {
-      sequence++
-      item.resolve(this.#state.apply(item.batch.operations, sequence))
+  /**
+   * Applies what is in the log, each batch within one turn. Between batches others may run: reads that were asked for since wait for
+   * the whole group.
+   */
+  async #apply(group: readonly Write[], lastSequence: number): Promise<void> {
+    const slice = new Slice()
+    let sequence = lastSequence
+    for (const item of group) {
+      if (slice.isOver) await slice.next()
+      let deleted: number
+      try {
+        deleted = this.#state.apply(item.batch.operations, ++sequence)
+      } catch (cause) {
+        // From here on memory and log say different things.
+        const failure = new IsovecError('IO', 'a batch that is in the log could not be applied', { cause })
+        this.#state.poisonWith(failure)
+        throw withOutcome(failure, 'unknown')
+      }
+      item.resolve(deleted)
     }
-    if (this.#isMemtableFull()) await this.#rotateFull()
   }
 
   /** Everything that can fail before the log is touched. */
@@ -235,17 +301,27 @@ export class Writer {
     const state = this.#state
     if (this.#isClosed) throw new IsovecError('CLOSED', 'the database is closed', { outcome: 'none' })
     state.assertWritable()
+    const rows = group.reduce((sum, { rowCount }) => sum + rowCount, 0)
     try {
-      while (state.sealed.length >= sealedCountMax) await this.#flush()
+      if (rows > 0) {
+        while (state.sealed.length >= sealedCountMax) await this.#flush()
+        await state.context.reserve.ensure(this.#dataSize(group))
+      }
       await state.loadIds()
-      let rows = 0
-      for (const { batch } of group) for (const { kind } of batch.operations) if (kind === 'upsert') rows++
       state.active.reserve(rows)
       await this.#ensureWal()
     } catch (error) {
       state.assertWritable()
       throw withOutcome(error, 'none')
     }
+  }
+
+  /** Bytes of the collection on disk once a group is written. */
+  #dataSize(group: readonly Write[]): number {
+    let size = this.walSize
+    for (const { batch } of group) size += batch.bytes.length
+    for (const { file } of this.#state.segments) size += file.length
+    return size
   }
 
   async #append(group: readonly Write[]): Promise<WalWriter> {
@@ -269,7 +345,7 @@ export class Writer {
     }
     this.#isWalBroken = true
     try {
-      await this.#ensureWal()
+      await this.#state.context.reserve.spend(() => this.#ensureWal())
       return withOutcome(failure, 'none')
     } catch {
       // Until the log is sealed, a record that reached the disk whole would come back at the next open.
@@ -306,6 +382,10 @@ export class Writer {
 
   /** Makes sure that there is a log to append to, which seals the one before. */
   async #ensureWal(): Promise<void> {
+    if (this.#restate !== undefined) {
+      this.#wal = await this.#restate()
+      this.#restate = undefined
+    }
     if (this.#wal !== undefined && !this.#isWalBroken) return
     await this.#nextWal()
   }
@@ -349,24 +429,28 @@ export class Writer {
 
   #isMemtableFull(): boolean {
     const { active } = this.#state
-    return active.rowCount >= this.#rowsMax || this.#activeWalSize >= walSizeMax
+    return active.rowCount >= this.#rowsMax || this.#activeWalSize >= flushedWalSize
   }
 
-  /** Rotates behind acknowledged writes: a failure is met again, and reported, by the next write. */
+  /** Rotates behind acknowledged writes. */
   async #rotateFull(): Promise<void> {
     try {
+      this.#state.assertWritable()
       await this.#rotate()
-    } catch {
+    } catch (error) {
+      this.#report(error)
       return
     }
+    // Its failures are reported where it runs.
     void this.#flush().catch(() => {})
   }
 
   /** Seals the active memtable, and the log with it. */
   async #rotate(): Promise<void> {
-    const wal = this.#wal
-    const isFresh = wal !== undefined && wal.size === walHeaderSize && !this.#isWalBroken
-    if (!isFresh) await this.#nextWal()
+    await this.#state.context.reserve.spend(async () => {
+      await this.#ensureWal()
+      if (this.#wal!.size > walHeaderSize) await this.#nextWal()
+    })
     this.#state.seal(this.#wal!.number)
   }
 
@@ -374,8 +458,7 @@ export class Writer {
     if (this.#syncTimer !== undefined) return
     const timer: unknown = setTimeout(() => {
       this.#syncTimer = undefined
-      // A failure poisons the writer, and the next write tells.
-      this.sync().catch(() => {})
+      this.sync().catch(this.#report)
     }, bufferedDelayMs)
     if (typeof timer === 'object' && timer !== null && 'unref' in timer) (timer as { unref(): void }).unref()
     this.#syncTimer = timer
@@ -386,6 +469,10 @@ export class Writer {
     clearTimeout(this.#syncTimer as Parameters<typeof clearTimeout>[0])
     this.#syncTimer = undefined
   }
+}
+
+function rejectAll(group: readonly Write[], error: unknown): void {
+  for (const item of group) item.reject(error)
 }
 
 function asIsovecError(error: unknown): IsovecError {

@@ -4,10 +4,14 @@
  * Every source gives rows that may be among the nearest; all of them are then scored exactly in 64-bit floats, so that one order
  * holds across sources, builds and plans. Equal scores are ordered by id, also at the cut.
  */
+import type { Bitmap } from '../codec/bitmap.ts'
 import type { Metric } from '../kernel/index.ts'
-import { Slice } from '../slice.ts'
+import type { Slice } from '../slice.ts'
 import type { SearchSource, Snapshot } from '../snapshot.ts'
-import { Selection } from './selection.ts'
+import { type Candidate, Ranking } from './ranking.ts'
+import { type Scan, scan, score } from './scan.ts'
+
+export type { Candidate } from './ranking.ts'
 
 /** How a search went about a source, or all of them. */
 export type Plan = 'scan' | 'graph' | 'filtered-graph' | 'mixed'
@@ -23,15 +27,8 @@ export type Query = {
   /** Beam of graph walks; the engine's choice if undefined. */
   readonly ef: number | undefined
   readonly minScore: number
-  readonly signal: AbortSignal | undefined
-}
-
-/** A document that was found. */
-export type Candidate = {
-  readonly source: SearchSource
-  readonly row: number
-  readonly id: string
-  readonly score: number
+  /** Under a filter: the rows of each source that pass it and that the snapshot sees; no others are returned. */
+  readonly open?: ReadonlyMap<SearchSource, Bitmap> | undefined
 }
 
 /** What a query found, best first. */
@@ -44,12 +41,20 @@ export type Answer = {
   readonly visited: number
 }
 
-/** Rows from which on a source without a graph is scanned on codes first, unless exactness is asked for. */
+/** Rows from which on a scan is on codes first, unless exactness is asked for. */
 const codedScanRowsMin = 2048
-/** Bytes of vectors between two looks at the clock. */
-const scanBytesPerLook = 512 * 1024
-/** Widest beam. */
+/** Widest beam that a caller may ask for. */
 export const efMax = 20_000
+/** Widest beam that is walked: a walk holds the thread until it ends, and beyond this that takes longer than a slice. */
+const walkedEfMax = 4096
+/** Rows that a scan measures in the time in which a walk gets one place of its beam right: some eight rows, measured in less order. */
+const scannedRowsPerEf = 20
+/** Share of open rows from which on a walk measures all rows: below, it measures the open ones alone. */
+const gatedShareMin = 0.4
+/** The same for that walk, which reads more lists of neighbours the fewer rows are open. */
+const hopCost = 0.25
+/** Open rows that such a walk begins from, beside where the upper layers lead. */
+const seedCount = 16
 
 /**
  * The beam for a number of hits where the caller names none: recall@k is at least 0.95 for k from 1 to 100 on the hardest real set at
@@ -59,104 +64,114 @@ export function defaultEf(count: number): number {
   return Math.min(efMax, 2 * count + 48)
 }
 
-type Scored = { row: number; score: number }
-type Part = {
-  readonly scored: Scored[]
-  readonly isExact: boolean
-  readonly plan: 'scan' | 'graph'
-  readonly visited: number
+/**
+ * Answers a query on a snapshot whose images are loaded. Yields whenever the slice may be over: see {@link inSlices}.
+ * @throws IsovecError `OUT_OF_MEMORY`
+ */
+export function* answer(snapshot: Snapshot, query: Query, slice: Slice): Generator<void, Answer> {
+  const { sequence } = snapshot
+  const ranking = new Ranking()
+  const scans: Scan[] = []
+  let walks = 0
+  let visited = 0
+  // Walks first, all in one turn: a row that dies later than the snapshot is then still alive to the walk.
+  for (const source of snapshot.sources) {
+    const open = query.open?.get(source)
+    const count = query.open === undefined ? source.rowCount : (open?.count() ?? 0)
+    if (count === 0) continue
+    const filter = planWalk(source, query, open, count)
+    const found = filter === undefined ? undefined : walk(source, sequence, query, filter, ranking)
+    visited += found?.visited ?? 0
+    if (found?.isEnough === true) walks++
+    else scans.push({ source, query, rows: open?.rows(), sequence, isCoded: isScannedOnCodes(source, query, count) })
+  }
+  for (const each of scans) {
+    visited += each.rows?.length ?? each.source.rowCount
+    yield* scan(each, slice, ranking)
+  }
+  return {
+    candidates: ranking.best(query.count, query.minScore),
+    exact: walks === 0 && !scans.some(({ isCoded }) => isCoded),
+    plan: planName(walks, scans.length, query),
+    visited,
+  }
+}
+
+function planName(walks: number, scans: number, query: Query): Plan {
+  if (walks === 0) return 'scan'
+  if (scans > 0) return 'mixed'
+  return query.open === undefined ? 'graph' : 'filtered-graph'
 }
 
 /**
- * Runs a query on a snapshot whose images are loaded.
- * @throws IsovecError `ABORTED`, `OUT_OF_MEMORY`
+ * Runs work that yields where it may be interrupted: at once as far as one slice goes, the rest in further turns of the event loop.
+ * @throws IsovecError `ABORTED`, and what the work throws, either at once or by the promise
  */
-export async function runQuery(snapshot: Snapshot, query: Query): Promise<Answer> {
-  const slice = new Slice({ signal: query.signal })
-  const sources = snapshot.sources.filter((source) => source.rowCount > 0)
-  const isWalkable = (source: SearchSource): boolean =>
-    !query.isExact && source.image.hasGraph && query.metric === source.image.metric
-  const merge = new Merge(query)
-  // Walks first, all in one turn: a row that dies later than the snapshot is then still alive to the walk.
-  for (const source of sources.filter(isWalkable)) merge.add(source, walk(source, snapshot.sequence, query))
-  for (const source of sources) {
-    if (isWalkable(source) && !merge.isShort(source)) continue
-    merge.add(source, await scan(source, snapshot.sequence, query, slice))
-  }
-  return merge.answer()
+export function inSlices<T>(work: Generator<void, T>, slice: Slice): T | Promise<T> {
+  const step = work.next()
+  return step.done === true ? step.value : finish(work, slice)
 }
 
-/** Brings together what the sources gave. */
-class Merge {
-  readonly #query: Query
-  readonly #parts = new Map<SearchSource, Part>()
-  #visited = 0
-
-  constructor(query: Query) {
-    this.#query = query
-  }
-
-  /** Adds a source's part, which takes the place of an earlier one. */
-  add(source: SearchSource, part: Part): void {
-    this.#parts.set(source, part)
-    this.#visited += part.visited
-  }
-
-  /** Whether a walk gave fewer rows than there are to be had. */
-  isShort(source: SearchSource): boolean {
-    const part = this.#parts.get(source)
-    return part === undefined || part.scored.length < Math.min(this.#query.count, source.liveCount)
-  }
-
-  answer(): Answer {
-    const candidates: Candidate[] = []
-    let exact = true
-    let plan: Plan | undefined
-    for (const [source, part] of this.#parts) {
-      exact &&= part.isExact
-      plan = plan === undefined || plan === part.plan ? part.plan : 'mixed'
-      for (const { row, score } of cutWithTies(part.scored, this.#query.count)) {
-        if (score >= this.#query.minScore) candidates.push({ source, row, score, id: source.idAt(row) })
-      }
-    }
-    candidates.sort(byScoreThenId)
-    return {
-      candidates: candidates.slice(0, this.#query.count),
-      exact,
-      plan: plan ?? 'scan',
-      visited: this.#visited,
-    }
+async function finish<T>(work: Generator<void, T>, slice: Slice): Promise<T> {
+  for (;;) {
+    await slice.next()
+    const step = work.next()
+    if (step.done === true) return step.value
   }
 }
 
-/** The best `count`, and whatever has the score of the last of them: which of those comes first is for the ids to say. */
-function cutWithTies(scored: Scored[], count: number): Scored[] {
-  scored.sort((a, b) => b.score - a.score)
-  let end = Math.min(count, scored.length)
-  while (end > 0 && end < scored.length && scored[end]!.score === scored[end - 1]!.score) end++
-  return scored.slice(0, end)
+/** The beam of a query. */
+function efOf(query: Query): number {
+  return Math.max(query.count, query.ef ?? defaultEf(query.count))
 }
 
-function byScoreThenId(a: Candidate, b: Candidate): number {
-  if (a.score !== b.score) return b.score - a.score
-  return a.id < b.id ? -1 : a.id > b.id ? 1 : 0
+/** How a walk is to go about a filter: `measured` rows at most, none of them returned that isn't open. */
+type Filtered = { readonly open: Bitmap | undefined; readonly count: number; readonly isGated: boolean }
+
+/**
+ * Whether to walk a source's graph, and how; undefined where a scan is the quicker way, or the only one. The costs were measured
+ * (`bench/filter.js`), in rows of a scan on codes.
+ */
+function planWalk(source: SearchSource, query: Query, open: Bitmap | undefined, count: number): Filtered | undefined {
+  const { image, rowCount } = source
+  if (query.isExact || !image.hasGraph || query.metric !== image.metric) return undefined
+  const ef = efOf(query)
+  if (ef > walkedEfMax) return undefined
+  const share = count / rowCount
+  const isGated = share >= gatedShareMin
+  const cost = ef * scannedRowsPerEf * (open === undefined ? 1 : isGated ? 1 / share : 1 + hopCost / share)
+  return cost < count || (open === undefined && ef * 8 < count) ? { open, count, isGated } : undefined
 }
 
-let walkRows = new Uint32Array(256)
-let walkDistances = new Float32Array(256)
+/** What a walk finds. Walks are synchronous, so one buffer serves them all. */
+let beam = { rows: new Uint32Array(256), distances: new Float32Array(256) }
 
-/** Beam search in the source's graph. Synchronous. */
-function walk(source: SearchSource, sequence: number, query: Query): Part {
+/** Beam search in the source's graph. What it finds is taken back if that is fewer rows than are to be had. */
+function walk(
+  source: SearchSource,
+  sequence: number,
+  query: Query,
+  { open, count, isGated }: Filtered,
+  ranking: Ranking,
+): { visited: number; isEnough: boolean } {
   const { image } = source
-  const ef = Math.min(efMax, Math.max(query.count, query.ef ?? defaultEf(query.count)))
-  if (walkRows.length < ef) {
-    walkRows = new Uint32Array(ef)
-    walkDistances = new Float32Array(ef)
-  }
+  const ef = efOf(query)
+  if (beam.rows.length < ef) beam = { rows: new Uint32Array(ef), distances: new Float32Array(ef) }
   image.prepare(query.vector, query.metric)
-  const { count, visited } = image.search(ef, { rows: walkRows, distances: walkDistances })
-  const rows = walkRows.subarray(0, Math.min(count, rescoreCount(query.count)))
-  return { scored: score(source, rows, sequence), isExact: false, plan: 'graph', visited }
+  const filter =
+    open === undefined
+      ? undefined
+      : isGated
+        ? { open: open.words }
+        : { open: open.words, seeds: seedsOf(open), budget: count }
+  const found = image.search(ef, beam, filter)
+  const before = ranking.size
+  const rows = beam.rows.subarray(0, Math.min(found.count, rescoreCount(query.count)))
+  score({ source, query, rows: open === undefined ? undefined : rows, sequence, isCoded: true }, rows, ranking)
+  const wanted = Math.min(query.count, open === undefined ? source.liveCount : count)
+  const isEnough = ranking.size - before >= wanted
+  if (!isEnough) ranking.truncate(before)
+  return { visited: found.visited, isEnough }
 }
 
 /** Rows whose order by code is settled by their exact scores, for a number of hits. */
@@ -164,104 +179,18 @@ function rescoreCount(count: number): number {
   return 2 * count + 20
 }
 
-async function scan(source: SearchSource, sequence: number, query: Query, slice: Slice): Promise<Part> {
-  const isCoded =
-    !query.isExact &&
-    source.image.hasCodes &&
-    source.rowCount >= codedScanRowsMin &&
-    query.metric === source.image.metric
-  const selection = new Selection(isCoded ? Math.max(64, 4 * query.count) : query.count)
-  const rowCount = source.rowCount
-  const offer: Offer = (row, lower, upper) => {
-    if (source.isVisible(row, sequence)) selection.offer(row, lower, upper)
+/** Some of the open rows, from all over the source. */
+function seedsOf({ words }: Bitmap): Uint32Array {
+  const seeds = new Set<number>()
+  for (let i = 0; i < seedCount; i++) {
+    let at = Math.floor((i * words.length) / seedCount)
+    while (at < words.length && words[at] === 0) at++
+    if (at < words.length) seeds.add(at * 32 + 31 - Math.clz32(words[at]! & -words[at]!))
   }
-  source.image.prepare(query.vector, query.metric)
-  const pass = isCoded ? codedPass(source) : exactPass(source)
-  for (let from = 0; from < rowCount; from += pass.rowsPerLook) {
-    pass.run(from, Math.min(rowCount, from + pass.rowsPerLook), offer, selection)
-    if (!slice.isOver) continue
-    await slice.next()
-    // Another search may have asked the image something else meanwhile.
-    source.image.prepare(query.vector, query.metric)
-  }
-  const rows = selection.candidates()
-  const rowsPerLook = rowsPerLookFor(source)
-  const scored: Scored[] = []
-  // Where many rows are equally near, as many are to be scored.
-  for (let from = 0; from < rows.length; from += rowsPerLook) {
-    source.image.prepare(query.vector, query.metric)
-    for (const found of score(source, rows.subarray(from, from + rowsPerLook), sequence)) scored.push(found)
-    if (slice.isOver) await slice.next()
-  }
-  return { scored, isExact: !isCoded, plan: 'scan', visited: rowCount }
+  return Uint32Array.from(seeds)
 }
 
-type Offer = (row: number, lower: number, upper: number) => void
-type Pass = {
-  readonly rowsPerLook: number
-  /** Offers the rows of a range that may be among the nearest so far. The image must have been given the query. */
-  run(from: number, to: number, offer: Offer, selection: Selection): void
-}
-
-function rowsPerLookFor(source: SearchSource): number {
-  return Math.max(64, Math.min(source.rowCount, Math.floor(scanBytesPerLook / (source.image.dimension * 4))))
-}
-
-/** Distances on codes, which say which rows are worth scoring. */
-function codedPass(source: SearchSource): Pass {
-  const rowsPerLook = rowsPerLookFor(source) * 4
-  const distances = new Float32Array(rowsPerLook)
-  return {
-    rowsPerLook,
-    run(from, to, offer, selection) {
-      source.image.scanCodes(from, to, distances)
-      let { limit } = selection
-      for (let i = 0; i < to - from; i++) {
-        const distance = distances[i]!
-        if (distance > limit) continue
-        offer(from + i, distance, distance)
-        limit = selection.limit
-      }
-    },
-  }
-}
-
-/** Distances on 32-bit floats with the interval in which the true one lies: what is left out is certainly not among the nearest. */
-function exactPass(source: SearchSource): Pass {
-  const { image } = source
-  const rowsPerLook = rowsPerLookFor(source)
-  const distances = new Float32Array(rowsPerLook)
-  const norms = new Float32Array(rowsPerLook)
-  const { relative, absolute, scaledByNorm } = image.bound()
-  return {
-    rowsPerLook,
-    run(from, to, offer, selection) {
-      image.scan(from, to, distances)
-      if (scaledByNorm) image.norms(from, to, norms)
-      let { limit } = selection
-      for (let i = 0; i < to - from; i++) {
-        const distance = distances[i]!
-        const error = relative * (scaledByNorm ? norms[i]! : Math.abs(distance)) + absolute
-        const lower = distance - error
-        if (lower > limit) continue
-        offer(from + i, lower, distance + error)
-        limit = selection.limit
-      }
-    },
-  }
-}
-
-let scores = new Float64Array(256)
-
-/** Exact scores of those rows that the snapshot sees. */
-function score(source: SearchSource, rows: Uint32Array, sequence: number): Scored[] {
-  if (scores.length < rows.length) scores = new Float64Array(rows.length)
-  source.image.score(rows, rows.length, scores)
-  const scored: Scored[] = []
-  for (let i = 0; i < rows.length; i++) {
-    const row = rows[i]!
-    // The negation of no distance is -0; adding 0 makes it 0.
-    if (source.isVisible(row, sequence)) scored.push({ row, score: scores[i]! + 0 })
-  }
-  return scored
+/** Whether a scan is on codes first, after which it can't be said to be exact. */
+function isScannedOnCodes({ image }: SearchSource, query: Query, count: number): boolean {
+  return !query.isExact && image.hasCodes && count >= codedScanRowsMin && query.metric === image.metric
 }

@@ -183,6 +183,14 @@ export function checkId(id: unknown, field: string): asserts id is string {
  */
 export function copyVector(vector: unknown, dimension: number, field: string): Float32Array {
   checkVectorShape(vector, dimension, field)
+  if (vector instanceof Float32Array) {
+    const copy = new Float32Array(vector)
+    const bits = new Int32Array(copy.buffer)
+    // The exponent of NaN and infinities is all ones: adding one to it reaches the sign. The loop below names the one that has it.
+    let carry = 0
+    for (let i = 0; i < dimension; i++) carry |= (bits[i]! & 0x7f800000) + 0x00800000
+    if (carry >= 0) return copy
+  }
   const copy = new Float32Array(dimension)
   for (let i = 0; i < dimension; i++) copy[i] = roundedComponent(vector[i], field, i)
   return copy

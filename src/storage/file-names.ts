@@ -3,9 +3,9 @@
  */
 
 /** The kinds of file that a directory of the database holds. */
-export type FileKind = 'manifest' | 'wal' | 'seg' | 'graph' | 'del' | 'patch'
+export type FileKind = 'manifest' | 'wal' | 'seg' | 'graph' | 'del' | 'patch' | 'reserve'
 
-const pattern = /^([1-9][0-9]{0,15})\.(manifest|wal|seg|graph|del|patch)$/
+const pattern = /^([1-9][0-9]{0,15})\.(manifest|wal|seg|graph|del|patch|reserve)$/
 
 /** The name of a file, e.g. `17.seg`. */
 export function fileName(number: number, kind: FileKind): string {

@@ -4,8 +4,9 @@
 import type { Directory } from '../directory/directory.ts'
 import { IsovecError } from '../errors.ts'
 import type { Kernel } from '../kernel/index.ts'
-import { parseFileName } from './file-names.ts'
+import { fileName, parseFileName } from './file-names.ts'
 import { type Manifest, type ManifestKind, readManifests, writeManifest } from './manifest.ts'
+import { isFull } from './reserve.ts'
 
 /** How the bodies of one kind of manifest are written and checked. */
 export type BodyFormat<T> = {
@@ -24,6 +25,8 @@ export class Generations<T extends object> {
   #kept: Manifest<T>[]
   /** Highest number that this writer has used or found, also for attempts that failed. */
   #highest: number
+  /** Whether newer generations than the kept ones may still be there, given up. */
+  #hasFallenBack = false
 
   private constructor(
     kernel: Kernel,
@@ -71,7 +74,10 @@ export class Generations<T extends object> {
       if (highest <= 1) return undefined
       throw damaged[0]
     }
-    return new Generations<T>(kernel, directory, format, valid[0]!.uuid, valid.slice(0, 2), highest)
+    const newest = valid[0]!
+    const spare = newest.spare === undefined ? valid[1] : valid.find(({ generation }) => generation === newest.spare)
+    const kept = spare === undefined ? [newest] : [newest, spare]
+    return new Generations<T>(kernel, directory, format, newest.uuid, kept, highest)
   }
 
   /** The valid generations that are kept, newest first. */
@@ -86,6 +92,7 @@ export class Generations<T extends object> {
   /** Gives up the newest generation, since something that it introduced is damaged. */
   fallBack(): void {
     this.#kept = this.#kept.slice(1)
+    this.#hasFallenBack = true
   }
 
   /**
@@ -95,14 +102,37 @@ export class Generations<T extends object> {
    */
   async commit(body: T): Promise<Manifest<T> | undefined> {
     await this.#fence()
-    const manifest = { generation: ++this.#highest, uuid: this.uuid, body }
-    await writeManifest(this.#kernel, this.#directory, this.#format.kind, {
-      ...manifest,
-      body: this.#format.encode(body),
-    })
+    const generation = ++this.#highest
+    const manifest = {
+      generation,
+      uuid: this.uuid,
+      body,
+      ...(this.#hasFallenBack ? { spare: this.current.generation } : {}),
+    }
+    try {
+      await writeManifest(this.#kernel, this.#directory, this.#format.kind, {
+        ...manifest,
+        body: this.#format.encode(body),
+      })
+    } catch (error) {
+      if (isFull(error)) await this.#giveUp(generation, error)
+      throw error
+    }
     const dropped = this.#kept[1]
     this.#kept = [manifest, ...this.#kept.slice(0, 1)]
+    this.#hasFallenBack = false
     return dropped
+  }
+
+  /** Removes a manifest that found no room, so that nothing names the files that are given up with it. */
+  async #giveUp(generation: number, cause: unknown): Promise<void> {
+    const name = fileName(generation, 'manifest')
+    try {
+      await this.#directory.remove(name)
+    } catch (error) {
+      if (error instanceof IsovecError && error.code === 'NOT_FOUND') return
+      throw new IsovecError('IO', `${name} found no room and can't be removed`, { cause, file: name })
+    }
   }
 
   async #fence(): Promise<void> {

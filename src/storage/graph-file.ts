@@ -4,16 +4,18 @@
 import { readUint64, utf8Encode, writeUint64 } from '../codec/bytes.ts'
 import type { RandomAccessFile } from '../directory/directory.ts'
 import { IsovecError } from '../errors.ts'
-import type { Checksum, GraphHeader, SectionKind, VectorImage } from '../kernel/index.ts'
+import type { Checksum, GraphHeader, VectorImage } from '../kernel/index.ts'
+import { Slice } from '../slice.ts'
 import { fileName } from './file-names.ts'
 import {
   corrupt,
   encodeSectionHeader,
+  type ImagePart,
   layOut,
+  planImage,
   readSection,
   readSectionHeader,
   SectionWriter,
-  transferSize,
 } from './section-file.ts'
 import type { SegmentFile, StorageContext } from './segment.ts'
 import { syncFile } from './sync-file.ts'
@@ -21,12 +23,15 @@ import { syncFile } from './sync-file.ts'
 const magic = utf8Encode('isovecGR')
 
 /** The sections of a graph in the order in which they are written; the ids are those in the file. */
-const graphSections: readonly (readonly [id: number, kind: SectionKind])[] = [
+const graphSections: readonly ImagePart[] = [
   [1, 'levels'],
   [2, 'links'],
   [3, 'upperIndex'],
   [4, 'upperLinks'],
 ]
+
+/** Rows whose links are checked between two looks at the clock. */
+const validatedRowsPerLook = 4096
 
 /** What a manifest keeps of a graph. */
 export type GraphFile = {
@@ -47,13 +52,8 @@ export async function writeGraph(
 ): Promise<GraphFile> {
   const { kernel } = context
   const graph = image.graphHeader()
-  const { sections, fileSize } = layOut(
-    graphSections.map(([id, kind]) => ({
-      id,
-      length: image.section(kind).byteLength,
-      checksum: image.checksumSection(kind),
-    })),
-  )
+  const slice = new Slice()
+  const { sections, fileSize } = layOut(await planImage(kernel, image, graphSections, slice))
   const { bytes, checksum } = encodeSectionHeader(kernel, magic, context.uuid, number, sections, fileSize, (own) =>
     encodeFields(own, graph, segment),
   )
@@ -61,14 +61,7 @@ export async function writeGraph(
   try {
     await file.append(bytes)
     const writer = new SectionWriter(file, sections)
-    const buffer = new Uint8Array(transferSize)
-    for (const [id, kind] of graphSections) {
-      await writer.pieces(id, (offset, length) => {
-        const piece = buffer.subarray(0, length)
-        image.readSection(kind, offset, piece)
-        return piece
-      })
-    }
+    await writer.image(image, graphSections, slice)
     await writer.finish(fileSize)
     await syncFile(file)
   } finally {
@@ -105,8 +98,14 @@ export async function loadGraph(
   } finally {
     await file.close()
   }
-  const problem = image.validateGraph()
-  if (problem !== null) throw corrupt(name, 0, problem)
+  const slice = new Slice()
+  let checked = 0
+  while (!image.hasGraph) {
+    checked += validatedRowsPerLook
+    const problem = image.validateGraph(checked)
+    if (problem !== null) throw corrupt(name, 0, problem)
+    if (slice.isOver) await slice.next()
+  }
 }
 
 /** A file that a manifest names and that isn't there is damage, not a wrong argument. */

@@ -3,19 +3,17 @@
  *
  * Layout (docs/format.md): a 64-byte header and a body of JSON, covered by one checksum.
  */
-import { bytesEqual, readUint64, utf8Decode, utf8Encode, viewOf, writeUint64 } from '../codec/bytes.ts'
+import { readUint64, utf8Decode, utf8Encode, viewOf, writeUint64 } from '../codec/bytes.ts'
 import type { Directory } from '../directory/directory.ts'
 import { IsovecError } from '../errors.ts'
 import type { Kernel } from '../kernel/index.ts'
+import { checkReaderVersion, hasMagic, writePreamble } from './file-header.ts'
 import { fileName, parseFileName } from './file-names.ts'
 import { syncFile } from './sync-file.ts'
 
-/** Version that this code writes, and the oldest reader that understands it. */
-export const formatVersion = 1
-const minimalReaderVersion = 1
-
 const magic = utf8Encode('isovecMF')
 const headerSize = 64
+const spareOffset = 48
 const checksumOffset = 56
 /** Size that a manifest may have; checked before one is read. */
 export const manifestSizeMax = 1024 * 1024
@@ -24,11 +22,18 @@ export const manifestSizeMax = 1024 * 1024
 export type ManifestKind = 'root' | 'collection'
 
 /** A manifest file with its body decoded by the caller's rules. */
-export type Manifest<T> = { readonly generation: number; readonly uuid: Uint8Array; readonly body: T }
+export type Manifest<T> = {
+  readonly generation: number
+  readonly uuid: Uint8Array
+  readonly body: T
+  /** The generation to fall back to from this one, where that isn't the newest valid one before: what lies between was given up. */
+  readonly spare?: number
+}
 
 /**
  * Writes and syncs the manifest of a generation: the commit point of whatever it names.
- * @throws IsovecError of the directory; also if the generation exists already, which means that another writer is at work
+ * @throws IsovecError of the directory; also if the generation exists already, which means that another writer is at work;
+ * `UNSUPPORTED` before anything is written if the body is larger than {@link manifestSizeMax}
  */
 export async function writeManifest(
   kernel: Kernel,
@@ -39,16 +44,16 @@ export async function writeManifest(
   const body = utf8Encode(JSON.stringify(manifest.body))
   const bytes = new Uint8Array(headerSize + body.length)
   if (bytes.length > manifestSizeMax) {
-    throw new IsovecError('INVALID_ARGUMENT', `the ${kind} manifest would be larger than ${manifestSizeMax} bytes`)
+    const what = kind === 'root' ? 'collections' : 'segments: compact the collection'
+    throw new IsovecError('UNSUPPORTED', `a manifest of ${bytes.length} bytes is too large; there are too many ${what}`)
   }
   const view = viewOf(bytes)
-  bytes.set(magic)
-  view.setUint32(8, formatVersion, true)
-  view.setUint32(12, minimalReaderVersion, true)
+  writePreamble(bytes, magic)
   view.setUint32(16, body.length, true)
   view.setUint32(20, kind === 'root' ? 1 : 2, true)
   writeUint64(view, 24, manifest.generation)
   bytes.set(manifest.uuid, 32)
+  writeUint64(view, spareOffset, manifest.spare ?? 0)
   bytes.set(body, headerSize)
   const { low, high } = manifestChecksum(kernel, bytes)
   view.setUint32(checksumOffset, low, true)
@@ -113,25 +118,22 @@ async function readManifest<T>(
     const bytes = new Uint8Array(file.size)
     await file.read(0, bytes)
     const view = viewOf(bytes)
-    if (!bytesEqual(bytes.subarray(0, magic.length), magic)) throw corrupt(name, 'not a manifest')
+    if (!hasMagic(bytes, magic)) throw corrupt(name, 'not a manifest')
     const { low, high } = manifestChecksum(kernel, bytes)
     if (view.getUint32(checksumOffset, true) !== low || view.getUint32(checksumOffset + 4, true) !== high) {
       throw corrupt(name, 'the checksum does not hold')
     }
-    if (view.getUint32(12, true) > formatVersion) {
-      throw new IsovecError('UNSUPPORTED_VERSION', `${name} was written by a newer isovec`, {
-        file: name,
-        expected: formatVersion,
-        actual: view.getUint32(12, true),
-      })
-    }
+    checkReaderVersion(bytes, name)
     if (view.getUint32(16, true) !== bytes.length - headerSize) throw corrupt(name, 'the length does not hold')
     if (view.getUint32(20, true) !== (kind === 'root' ? 1 : 2)) throw corrupt(name, `not a ${kind} manifest`)
     if (readUint64(view, 24) !== generation) throw corrupt(name, 'the manifest of another generation')
+    const spare = readUint64(view, spareOffset)
+    if (spare === undefined || spare >= generation) throw corrupt(name, 'the generation to fall back to is a later one')
     return {
       generation,
       uuid: bytes.slice(32, 48),
       body: decode(parseBody(bytes.subarray(headerSize), name), name),
+      ...(spare === 0 ? {} : { spare }),
     }
   } finally {
     await file.close()

@@ -4,14 +4,14 @@
  * A new version of a document is a new row; the old row dies at the sequence of the new one. So a snapshot is a sequence, and nothing
  * is copied for it.
  */
-import { assert } from '../errors.ts'
+import { assert, IsovecError } from '../errors.ts'
 import type { Quantizer, VectorImage } from '../kernel/index.ts'
 import type { IdKey, MergeSource } from '../snapshot.ts'
 import type { StorageContext } from './segment.ts'
 import { Tombstones } from './tombstones.ts'
 
 /** Rows from which on the vectors are kept as codes too, which makes scanning them several times cheaper. */
-const codedRowsMin = 1024
+const calibratedRows = 1024
 const reserveMin = 64
 
 /** Fixed cost of a row beside its vector, id and payload, for the memtable's size: tables, maps, string headers. */
@@ -65,11 +65,6 @@ export class Memtable implements MergeSource {
     return this.#size + this.#image.bytes
   }
 
-  /** The sequence of the first row; undefined while there is none. */
-  get firstSequence(): number | undefined {
-    return this.#sequences[0]
-  }
-
   async loadImage(): Promise<void> {}
 
   async loadIds(): Promise<void> {}
@@ -105,7 +100,7 @@ export class Memtable implements MergeSource {
     this.#payloads.push(payload)
     this.#sequences.push(sequence)
     this.#size += rowOverhead + id.length * 2 + (payload?.length ?? 0)
-    if (this.rowCount === codedRowsMin) this.#calibrate()
+    if (this.rowCount === calibratedRows) this.#calibrate()
   }
 
   /** Marks a row as dead. Returns whether it was alive. */
@@ -151,9 +146,15 @@ export class Memtable implements MergeSource {
 
   #calibrate(): void {
     if (this.#quantization === 'none' || this.#image.quantizer !== null) return
-    const quantizer = this.#image.calibrate(this.#quantization === 'sq8')
-    if (quantizer === null) return
-    this.#image.setQuantizer(quantizer)
+    try {
+      const quantizer = this.#image.calibrate(this.#quantization === 'sq8')
+      if (quantizer === null) return
+      this.#image.setQuantizer(quantizer)
+    } catch (error) {
+      // The rows are logged already, so they must get in; without codes they are only scanned more slowly.
+      if (error instanceof IsovecError && error.code === 'OUT_OF_MEMORY') return
+      throw error
+    }
     this.#image.encode(0, this.rowCount)
   }
 }

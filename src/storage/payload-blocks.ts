@@ -11,6 +11,8 @@ import { corrupt } from './section-file.ts'
 export const blockSize = 16 * 1024
 const checksumSize = 8
 const blockDataSize = blockSize - checksumSize
+/** Blocks that are verified with one read. */
+const verifiedBlocks = 64
 
 /** Size of the section that holds `dataSize` bytes of payloads. */
 export function blockedSize(dataSize: number): number {
@@ -76,10 +78,6 @@ export class BlockCache {
 
   constructor(sizeMax: number) {
     this.#sizeMax = sizeMax
-  }
-
-  get size(): number {
-    return this.#size
   }
 
   get(key: string): Uint8Array | undefined {
@@ -149,6 +147,22 @@ export class BlockReader {
     return cut(blocks, start - first * blockDataSize, end - start)
   }
 
+  /**
+   * Reads every block and keeps none.
+   * @throws IsovecError `CORRUPTION` if a block's checksum doesn't hold
+   */
+  async verify(): Promise<void> {
+    const count = Math.ceil(this.#dataSize / blockDataSize)
+    const piece = new Uint8Array(Math.min(blockedSize(this.#dataSize), verifiedBlocks * blockSize))
+    for (let first = 0; first < count; first += verifiedBlocks) {
+      const size = Math.min(piece.length, blockedSize(this.#dataSize) - first * blockSize)
+      await this.#file.read(this.#offset + first * blockSize, piece.subarray(0, size))
+      for (let at = 0; at < size; at += blockSize) {
+        this.#check(first + at / blockSize, piece.subarray(at, Math.min(size, at + blockSize)))
+      }
+    }
+  }
+
   async #fetch(start: number, end: number, first: number, last: number): Promise<Uint8Array> {
     const blocks: Uint8Array[] = []
     for (let index = first; index <= last; index++) {
@@ -160,15 +174,22 @@ export class BlockReader {
   async #block(index: number): Promise<Uint8Array> {
     const dataSize = Math.min(blockDataSize, this.#dataSize - index * blockDataSize)
     const bytes = new Uint8Array(dataSize + checksumSize)
-    const offset = this.#offset + index * blockSize
-    await this.#file.read(offset, bytes)
-    const data = bytes.subarray(0, dataSize)
-    const view = viewOf(bytes)
+    await this.#file.read(this.#offset + index * blockSize, bytes)
+    const data = this.#check(index, bytes)
+    this.#cache.set(`${this.#key}/${index}`, data)
+    return data
+  }
+
+  /** The data of a block, verified. */
+  #check(index: number, block: Uint8Array): Uint8Array {
+    const dataSize = block.length - checksumSize
+    const data = block.subarray(0, dataSize)
+    const view = viewOf(block)
     const { low, high } = blockChecksum(this.#kernel, this.#salt, index, data)
     if (view.getUint32(dataSize, true) !== low || view.getUint32(dataSize + 4, true) !== high) {
+      const offset = this.#offset + index * blockSize
       throw corrupt(this.#name, offset, `the checksum of payload block ${index} does not hold`)
     }
-    this.#cache.set(`${this.#key}/${index}`, data)
     return data
   }
 }

@@ -5,8 +5,9 @@
 import { alignUp, bytesEqual, readUint64, viewOf, writeUint64 } from '../codec/bytes.ts'
 import type { RandomAccessFile, WritableFile } from '../directory/directory.ts'
 import { assert, IsovecError } from '../errors.ts'
-import type { Checksum, Kernel } from '../kernel/index.ts'
-import { formatVersion } from './manifest.ts'
+import type { Checksum, Kernel, SectionKind, VectorImage } from '../kernel/index.ts'
+import type { Slice } from '../slice.ts'
+import { checkReaderVersion, hasMagic, writePreamble } from './file-header.ts'
 
 /** Bytes before the first section. */
 export const sectionHeaderSize = 4096
@@ -18,7 +19,6 @@ const entrySize = 32
 const checksumOffset = sectionHeaderSize - 8
 const sectionCountMax = Math.floor((checksumOffset - tableOffset) / entrySize)
 const sectionAlignment = 64
-const minimalReaderVersion = 1
 
 /** A section's place in its file. Its checksum is zero where the section carries checksums per block. */
 export type Section = {
@@ -42,6 +42,32 @@ export type SectionHeader = {
 
 /** A section to be written: its size and checksum, known before its bytes are produced. */
 export type SectionPlan = { readonly id: number; readonly length: number; readonly checksum: Checksum }
+
+/** A section of a file that is one of an image's. */
+export type ImagePart = readonly [id: number, kind: SectionKind]
+
+/** Sizes and checksums of sections of an image, hashed piece by piece: a large one takes longer than a slice. */
+export async function planImage(
+  kernel: Kernel,
+  image: VectorImage,
+  parts: readonly ImagePart[],
+  slice: Slice,
+): Promise<SectionPlan[]> {
+  const buffer = new Uint8Array(transferSize)
+  const plans: SectionPlan[] = []
+  for (const [id, kind] of parts) {
+    const length = image.section(kind).byteLength
+    const hasher = kernel.hasher()
+    for (let offset = 0; offset < length; offset += transferSize) {
+      const piece = buffer.subarray(0, Math.min(transferSize, length - offset))
+      image.readSection(kind, offset, piece)
+      hasher.update(piece)
+      if (slice.isOver) await slice.next()
+    }
+    plans.push({ id, length, checksum: hasher.digest() })
+  }
+  return plans
+}
 
 /** Lays sections out one after the other. */
 export function layOut(plans: readonly SectionPlan[]): { sections: Section[]; fileSize: number } {
@@ -67,9 +93,7 @@ export function encodeSectionHeader(
 ): { bytes: Uint8Array; checksum: Checksum } {
   const bytes = new Uint8Array(sectionHeaderSize)
   const view = viewOf(bytes)
-  bytes.set(magic)
-  view.setUint32(8, formatVersion, true)
-  view.setUint32(12, minimalReaderVersion, true)
+  writePreamble(bytes, magic)
   bytes.set(uuid, 16)
   writeUint64(view, 32, number)
   writeOwn(viewOf(bytes.subarray(ownFieldsOffset, ownFieldsEnd)))
@@ -105,19 +129,13 @@ export async function readSectionHeader(
   const bytes = new Uint8Array(sectionHeaderSize)
   await file.read(0, bytes)
   const view = viewOf(bytes)
-  if (!bytesEqual(bytes.subarray(0, magic.length), magic)) throw corrupt(name, 0, 'the magic number is wrong')
+  if (!hasMagic(bytes, magic)) throw corrupt(name, 0, 'the magic number is wrong')
   const checksum = kernel.checksum64(bytes.subarray(0, checksumOffset))
   const stored = { low: view.getUint32(checksumOffset, true), high: view.getUint32(checksumOffset + 4, true) }
   if (stored.low !== checksum.low || stored.high !== checksum.high) {
     throw corrupt(name, 0, "the header's checksum does not hold")
   }
-  if (view.getUint32(12, true) > formatVersion) {
-    throw new IsovecError('UNSUPPORTED_VERSION', `${name} was written by a newer isovec`, {
-      file: name,
-      expected: formatVersion,
-      actual: view.getUint32(12, true),
-    })
-  }
+  checkReaderVersion(bytes, name)
   if (!bytesEqual(bytes.subarray(16, 32), uuid) || readUint64(view, 32) !== number) {
     throw corrupt(name, 16, 'the file belongs elsewhere')
   }
@@ -198,6 +216,19 @@ export class SectionWriter {
   /** Writes the next section from bytes that are at hand. */
   async whole(id: number, bytes: Uint8Array): Promise<void> {
     await this.pieces(id, (offset, length) => bytes.subarray(offset, offset + length))
+  }
+
+  /** Writes sections of an image, in slices. */
+  async image(image: VectorImage, parts: readonly ImagePart[], slice: Slice): Promise<void> {
+    const buffer = new Uint8Array(transferSize)
+    for (const [id, kind] of parts) {
+      await this.pieces(id, async (offset, length) => {
+        if (slice.isOver) await slice.next()
+        const piece = buffer.subarray(0, length)
+        image.readSection(kind, offset, piece)
+        return piece
+      })
+    }
   }
 
   /** Writes the next section piece by piece. `piece` may reuse its buffer, since each is written before the next is asked for. */

@@ -3,14 +3,22 @@
  */
 import { viewOf, writeUint64 } from '../codec/bytes.ts'
 import { IsovecError } from '../errors.ts'
-import type { Checksum, Quantizer, SectionKind, VectorImage } from '../kernel/index.ts'
+import type { Checksum, Quantizer, VectorImage } from '../kernel/index.ts'
 import { vectorStride } from '../kernel/index.ts'
 import type { Slice } from '../slice.ts'
 import type { MergeSource } from '../snapshot.ts'
 import { fileName } from './file-names.ts'
 import { type IdTable, IdTableBuilder } from './id-table.ts'
 import { BlockWriter, blockedSize, blockSize } from './payload-blocks.ts'
-import { encodeSectionHeader, layOut, type SectionPlan, SectionWriter, transferSize } from './section-file.ts'
+import {
+  encodeSectionHeader,
+  type ImagePart,
+  layOut,
+  planImage,
+  type SectionPlan,
+  SectionWriter,
+  transferSize,
+} from './section-file.ts'
 import {
   encodeSegmentFields,
   Segment,
@@ -150,7 +158,7 @@ async function writeFile(
   const imageParts = imageSections(quantizer)
   const plans: SectionPlan[] = [
     ...parts.map(([id, bytes]) => ({ id, length: bytes.length, checksum: context.kernel.checksum64(bytes) })),
-    ...(await planImage(context, image, imageParts, slice)),
+    ...(await planImage(context.kernel, image, imageParts, slice)),
     { id: sectionIds.payloads, length: blockedSize(rows.payloadSize), checksum: { low: 0, high: 0 } },
   ]
   const { sections, fileSize } = layOut(plans)
@@ -169,15 +177,7 @@ async function writeFile(
     await file.append(bytes)
     const writer = new SectionWriter(file, sections)
     for (const [id, part] of parts) await writer.whole(id, part)
-    const buffer = new Uint8Array(transferSize)
-    for (const [id, kind] of imageParts) {
-      await writer.pieces(id, async (offset, length) => {
-        if (slice.isOver) await slice.next()
-        const piece = buffer.subarray(0, length)
-        image.readSection(kind, offset, piece)
-        return piece
-      })
-    }
+    await writer.image(image, imageParts, slice)
     await writePayloads(context, runs, fields.salt, writer, slice, onProgress)
     await writer.finish(fileSize)
     await syncFile(file)
@@ -186,29 +186,6 @@ async function writeFile(
   }
   const { rowCount, firstSequence, lastSequence } = fields
   return { number, length: fileSize, checksum, rowCount, firstSequence, lastSequence }
-}
-
-/** Sizes and checksums of the image's sections, hashed piece by piece: a large segment takes longer than a slice. */
-async function planImage(
-  context: StorageContext,
-  image: VectorImage,
-  parts: readonly (readonly [id: number, kind: SectionKind])[],
-  slice: Slice,
-): Promise<SectionPlan[]> {
-  const buffer = new Uint8Array(transferSize)
-  const plans: SectionPlan[] = []
-  for (const [id, kind] of parts) {
-    const length = image.section(kind).byteLength
-    const hasher = context.kernel.hasher()
-    for (let offset = 0; offset < length; offset += transferSize) {
-      const piece = buffer.subarray(0, Math.min(transferSize, length - offset))
-      image.readSection(kind, offset, piece)
-      hasher.update(piece)
-      if (slice.isOver) await slice.next()
-    }
-    plans.push({ id, length, checksum: hasher.digest() })
-  }
-  return plans
 }
 
 function segmentFields(context: StorageContext, image: VectorImage, rows: RowTables): SegmentFields {
@@ -239,8 +216,8 @@ function tableParts(rows: RowTables, quantizer: Quantizer | null): [id: number, 
   return parts
 }
 
-function imageSections(quantizer: Quantizer | null): [id: number, kind: SectionKind][] {
-  const kinds: [number, SectionKind][] = [
+function imageSections(quantizer: Quantizer | null): ImagePart[] {
+  const kinds: ImagePart[] = [
     [sectionIds.vectors, 'vectors'],
     [sectionIds.norms, 'norms'],
   ]

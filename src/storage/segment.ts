@@ -16,11 +16,13 @@ import {
   type VectorImage,
   vectorStride,
 } from '../kernel/index.ts'
+import { Slice } from '../slice.ts'
 import type { IdKey, MergeSource } from '../snapshot.ts'
 import { fileName } from './file-names.ts'
 import { type GraphFile, loadGraph } from './graph-file.ts'
 import { areOffsetsValid, findId, type IdTable, idAt, slotCountFor } from './id-table.ts'
 import { type BlockCache, BlockReader, blockSize, dataSizeOf } from './payload-blocks.ts'
+import type { Reserve } from './reserve.ts'
 import { corrupt, readSection, readSectionHeader, type Section, type SectionHeader } from './section-file.ts'
 import type { TombstoneFile, Tombstones } from './tombstones.ts'
 
@@ -41,6 +43,24 @@ export const sectionIds = {
   payloads: 11,
 } as const
 
+/** Rows whose codes are checked between two looks at the clock. */
+const validatedRowsPerLook = 1024
+
+const idSections: ReadonlySet<number> = new Set([
+  sectionIds.idOffsets,
+  sectionIds.idBytes,
+  sectionIds.idSlots,
+  sectionIds.payloadOffsets,
+  sectionIds.sequences,
+])
+const imageSections: ReadonlySet<number> = new Set([
+  sectionIds.vectors,
+  sectionIds.norms,
+  sectionIds.codes,
+  sectionIds.terms,
+  sectionIds.origin,
+])
+
 export const metrics: readonly Metric[] = ['cosine', 'dot', 'euclidean']
 
 /** What all sources of one collection share. */
@@ -48,6 +68,8 @@ export type StorageContext = {
   readonly kernel: Kernel
   readonly pool: ImagePool
   readonly cache: BlockCache
+  /** What may be given up where the disk is full. */
+  readonly reserve: Reserve
   readonly directory: Directory
   /** Identity of the collection: every file of it carries it. */
   readonly uuid: Uint8Array
@@ -146,8 +168,15 @@ export class Segment implements MergeSource {
   tombstoneFile: TombstoneFile | undefined
   /** The graph file that the newest manifest names. */
   graphFile: GraphFile | undefined
+  /**
+   * Whether what the file holds is known to be whole, or can't be had from elsewhere anyway. What is not proven is verified before
+   * anything is read of it: ids, payloads and sequences with the first loading of ids, all else with that of the image.
+   */
+  isProven = true
   /** Called once, when the last user has let go. */
   onDispose: () => void = () => {}
+  /** Is told of damage that costs nothing but time: to the graph. */
+  onFault: (error: IsovecError) => void = () => {}
 
   readonly #context: StorageContext
   readonly #header: SectionHeader
@@ -160,6 +189,7 @@ export class Segment implements MergeSource {
   #loadingIds: Promise<void> | undefined
   #loadingImage: Promise<void> | undefined
   #loadingSequences: Promise<void> | undefined
+  #closing: Promise<void> | undefined
   #users = 1
 
   private constructor(
@@ -284,6 +314,23 @@ export class Segment implements MergeSource {
     await this.#loadingSequences
   }
 
+  /**
+   * Reads whatever has not been read yet of the file and keeps none of it. After it, the segment is proven.
+   * @throws IsovecError `CORRUPTION`
+   */
+  async verify(): Promise<void> {
+    const { kernel } = this.#context
+    if (!this.areIdsLoaded) await this.#verifyRows()
+    for (const section of this.#header.sections.values()) {
+      const isVerified =
+        section.id === sectionIds.payloads ||
+        (idSections.has(section.id) && this.areIdsLoaded) ||
+        (imageSections.has(section.id) && this.isImageLoaded)
+      if (!isVerified) await readSection(kernel, this.#reader, this.name, section, () => {})
+    }
+    this.isProven = true
+  }
+
   find(key: IdKey): number {
     assert(this.#ids !== undefined, 'ids are loaded before they are looked up')
     return findId(this.#ids, key)
@@ -313,7 +360,9 @@ export class Segment implements MergeSource {
     assert(this.#payloadOffsets !== undefined, 'row offsets are loaded before payloads are read')
     const start = this.#payloadOffsets[row]!
     const end = this.#payloadOffsets[row + 1]!
-    return start === end ? undefined : this.#payloads.read(start, end)
+    if (start === end) return undefined
+    if (this.#closing !== undefined) throw new IsovecError('CLOSED', 'the database is closed')
+    return this.#payloads.read(start, end)
   }
 
   payloadSizeAt(row: number): number {
@@ -336,8 +385,14 @@ export class Segment implements MergeSource {
     if (--this.#users > 0) return
     this.#image?.release()
     this.#image = undefined
+    void this.closeFile().then(() => this.onDispose())
+  }
+
+  /** Closes the file, whoever still holds the segment: nothing more can be read that is not in memory. Again is harmless. */
+  closeFile(): Promise<void> {
     // Nothing can be done about a read-only handle that does not close, and nothing depends on it.
-    this.#reader.close().then(this.onDispose, this.onDispose)
+    this.#closing ??= this.#reader.close().catch(() => {})
+    return this.#closing
   }
 
   /** Forgets the sequences, which only merging needs. */
@@ -348,6 +403,7 @@ export class Segment implements MergeSource {
 
   async #readIds(): Promise<void> {
     if (this.#ids !== undefined) return
+    if (!this.isProven) await this.#verifyRows()
     const offsets = new Uint32Array(this.rowCount + 1)
     const bytes = new Uint8Array(this.#section(sectionIds.idBytes).length)
     const slots = new Uint32Array(slotCountFor(this.rowCount) * 2)
@@ -389,11 +445,11 @@ export class Segment implements MergeSource {
         image.setQuantizer({ delta: fields.delta, origin })
         await this.#fillImage(image, 'codes', sectionIds.codes)
         await this.#fillImage(image, 'terms', sectionIds.terms)
-        if (!origin.every(Number.isFinite) || !image.validateCodes()) {
+        if (!origin.every(Number.isFinite) || !(await areCodesValid(image))) {
           throw corrupt(this.name, this.#section(sectionIds.codes).offset, 'the codes are impossible')
         }
       }
-      if (graphFile !== undefined) await loadGraph(this.#context, graphFile, this.file, image)
+      if (graphFile !== undefined) await this.#readGraph(graphFile, image)
     } catch (error) {
       image.release()
       throw error
@@ -404,8 +460,27 @@ export class Segment implements MergeSource {
     }
     // The graphs may have been dropped while this one was read.
     if (this.graphFile !== graphFile) image.dropGraph()
-    for (const [row] of this.tombstones.upTo(Number.POSITIVE_INFINITY)) image.setDead(row)
+    for (const [row] of this.tombstones.entries()) image.setDead(row)
     this.#image = image
+  }
+
+  /** A damaged graph is as good as none: it makes searches quick, no more, and can be built again. */
+  async #readGraph(graphFile: GraphFile, image: VectorImage): Promise<void> {
+    try {
+      await loadGraph(this.#context, graphFile, this.file, image)
+    } catch (error) {
+      if (!(error instanceof IsovecError) || error.code !== 'CORRUPTION') throw error
+      image.dropGraph()
+      if (this.graphFile === graphFile) this.graphFile = undefined
+      this.onFault(error)
+    }
+  }
+
+  /** Verifies what is read by row, or not at all before a merge. */
+  async #verifyRows(): Promise<void> {
+    const sequences = this.#section(sectionIds.sequences)
+    await readSection(this.#context.kernel, this.#reader, this.name, sequences, () => {})
+    await this.#payloads.verify()
   }
 
   async #fillImage(image: VectorImage, kind: SectionKind, id: number): Promise<void> {
@@ -438,6 +513,16 @@ export class Segment implements MergeSource {
   #section(id: number): Section {
     return this.#header.sections.get(id)!
   }
+}
+
+/** In slices: a large segment takes longer than one. */
+async function areCodesValid(image: VectorImage): Promise<boolean> {
+  const slice = new Slice()
+  for (let from = 0; from < image.rows; from += validatedRowsPerLook) {
+    if (!image.validateCodes(from, Math.min(image.rows, from + validatedRowsPerLook))) return false
+    if (slice.isOver) await slice.next()
+  }
+  return true
 }
 
 function bytesOf(array: Uint32Array | Float32Array): Uint8Array {

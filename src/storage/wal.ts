@@ -10,12 +10,12 @@ import { alignUp, bytesEqual, readUint64, utf8Encode, viewOf, writeUint64 } from
 import type { Directory, WritableFile } from '../directory/directory.ts'
 import { IsovecError } from '../errors.ts'
 import type { Checksum, Kernel } from '../kernel/index.ts'
+import { Slice } from '../slice.ts'
+import { checkReaderVersion, hasMagic, writePreamble } from './file-header.ts'
 import { fileName } from './file-names.ts'
-import { formatVersion } from './manifest.ts'
 import { syncFile } from './sync-file.ts'
 
 const magic = utf8Encode('isovecWL')
-const minimalReaderVersion = 1
 /** Bytes before the first record. */
 export const walHeaderSize = 128
 const headerChecksumOffset = 120
@@ -24,8 +24,10 @@ const trailerSize = 8
 const recordBatch = 1
 const recordMark = 2
 const recordClose = 3
+/** Bytes behind a bad record that are looked through between two looks at the clock; a multiple of 8. */
+const proofStep = 64 * 1024
 /** Size of a log that is still read; writers rotate long before. */
-const walSizeMax = 1024 * 1024 * 1024
+const readableSizeMax = 1024 * 1024 * 1024
 
 /** Where a log ended: written into the header of its successor. */
 export type Seal = {
@@ -47,8 +49,6 @@ export type WalContent = {
   readonly seal: Seal
   /** Whether the log ends in a close record: everything in it was synced. */
   readonly closed: boolean
-  /** Bytes after the valid end that were given up as a torn tail. */
-  readonly tornSize: number
   readonly size: number
 }
 
@@ -153,15 +153,14 @@ export class WalWriter {
     await this.#control(recordMark)
   }
 
-  /** Ends the log cleanly: a close record, synced. */
-  async close(): Promise<void> {
+  /** Ends the log cleanly: a close record, synced. What comes next is {@link abandon}. */
+  async end(): Promise<void> {
     await this.sync()
     await this.#control(recordClose)
     await syncFile(this.#file)
-    await this.#file.close()
   }
 
-  /** Gives the file up without another byte, as after a failure or once a successor has sealed it. */
+  /** Gives the file up without another byte: after its end, after a failure or once a successor has sealed it. */
   async abandon(): Promise<void> {
     await this.#file.close()
   }
@@ -184,9 +183,7 @@ function encodeHeader(
 ): Uint8Array {
   const bytes = new Uint8Array(walHeaderSize)
   const view = viewOf(bytes)
-  bytes.set(magic)
-  view.setUint32(8, formatVersion, true)
-  view.setUint32(12, minimalReaderVersion, true)
+  writePreamble(bytes, magic)
   bytes.set(uuid, 16)
   writeUint64(view, 32, number)
   writeChecksum(view, 40, salt)
@@ -268,7 +265,7 @@ export async function readWal(
   const file = await directory.open(name)
   let bytes: Uint8Array
   try {
-    if (file.size > walSizeMax) throw corrupt(name, 0, `a log of ${file.size} bytes`)
+    if (file.size > readableSizeMax) throw corrupt(name, 0, `a log of ${file.size} bytes`)
     bytes = new Uint8Array(file.size)
     await file.read(0, bytes)
   } finally {
@@ -276,7 +273,7 @@ export async function readWal(
   }
   const header = decodeHeader(kernel, bytes, name, number, uuid)
   if (header === undefined) throw corrupt(name, 0, 'the header is damaged')
-  return new WalScan(kernel, name, bytes, number, header, sealedBy).content()
+  return await new WalScan(kernel, name, bytes, number, header, sealedBy).content()
 }
 
 /** What a log's header says, without reading the log; undefined where its creation was interrupted. */
@@ -308,17 +305,11 @@ function decodeHeader(
   number: number,
   uuid: Uint8Array,
 ): WalHeader | undefined {
-  if (bytes.length < walHeaderSize || !bytesEqual(bytes.subarray(0, magic.length), magic)) return undefined
+  if (bytes.length < walHeaderSize || !hasMagic(bytes, magic)) return undefined
   const view = viewOf(bytes)
   const checksum = kernel.checksum64(bytes.subarray(0, headerChecksumOffset))
   if (!sameChecksum(checksum, readChecksum(view, headerChecksumOffset))) return undefined
-  if (view.getUint32(12, true) > formatVersion) {
-    throw new IsovecError('UNSUPPORTED_VERSION', `${name} was written by a newer isovec`, {
-      file: name,
-      expected: formatVersion,
-      actual: view.getUint32(12, true),
-    })
-  }
+  checkReaderVersion(bytes, name)
   if (!bytesEqual(bytes.subarray(16, 32), uuid) || readUint64(view, 32) !== number) {
     throw corrupt(name, 16, 'the log belongs elsewhere')
   }
@@ -371,7 +362,7 @@ class WalScan {
     this.#sealedBy = sealedBy
   }
 
-  content(): WalContent {
+  async content(): Promise<WalContent> {
     const limit = this.#sealedBy?.validEnd ?? this.#bytes.length
     if (limit > this.#bytes.length) throw this.#corrupt(this.#bytes.length, 'the log is shorter than it was sealed')
     const records: WalRecord[] = []
@@ -379,7 +370,9 @@ class WalScan {
     let lastSequence = this.#header.baseSequence
     let chain: Checksum = this.#header.salt
     let closed = false
+    const slice = new Slice()
     while (offset < limit) {
+      if (slice.isOver) await slice.next()
       const record = this.#recordAt(offset, limit)
       if (record === undefined) break
       if (record.type === recordBatch) {
@@ -394,7 +387,7 @@ class WalScan {
       offset = record.end
     }
     const seal = { number: this.#number, validEnd: offset, lastSequence, chain }
-    this.#checkEnd(seal)
+    await this.#checkEnd(seal, slice)
     const size = this.#bytes.length
     return {
       number: this.#number,
@@ -402,12 +395,11 @@ class WalScan {
       records,
       seal,
       closed: closed && offset === size,
-      tornSize: this.#sealedBy === undefined ? size - offset : 0,
       size,
     }
   }
 
-  #checkEnd(seal: Seal): void {
+  async #checkEnd(seal: Seal, slice: Slice): Promise<void> {
     const sealedBy = this.#sealedBy
     if (sealedBy !== undefined) {
       const holds =
@@ -417,7 +409,7 @@ class WalScan {
       if (!holds) throw this.#corrupt(seal.validEnd, 'a record of a sealed log is damaged')
       return
     }
-    const proof = this.#laterProof(seal.validEnd, seal.lastSequence + 1)
+    const proof = await this.#laterProof(seal.validEnd, seal.lastSequence + 1, slice)
     if (proof !== undefined) {
       throw this.#corrupt(
         seal.validEnd,
@@ -428,12 +420,17 @@ class WalScan {
   }
 
   /** Looks behind a bad record for a valid one which says that `sequence` was synced. */
-  #laterProof(from: number, sequence: number): { offset: number; durableSequence: number } | undefined {
+  async #laterProof(
+    from: number,
+    sequence: number,
+    slice: Slice,
+  ): Promise<{ offset: number; durableSequence: number } | undefined> {
     for (
       let offset = alignUp(from + 1, 8);
       offset + recordHeaderSize + trailerSize <= this.#bytes.length;
       offset += 8
     ) {
+      if (offset % proofStep === 0 && slice.isOver) await slice.next()
       const record = this.#recordAt(offset, this.#bytes.length)
       if (record !== undefined && record.durableSequence >= sequence) {
         return { offset, durableSequence: record.durableSequence }

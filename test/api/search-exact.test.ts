@@ -88,7 +88,7 @@ describe('an exact search', () => {
         )
         expect(result.exact).toBe(true)
         expect(result.plan).toBe('scan')
-        expect(result.visited).toBeGreaterThanOrEqual(documents.size)
+        expect(result.visited).toBeGreaterThanOrEqual(offset < documents.size ? documents.size : 0)
         await database.close()
       }),
       runs(120),

@@ -192,7 +192,7 @@ describe('iterate', () => {
 })
 
 describe('ingest', () => {
-  const count = 2500
+  const count = 2600
   function* numbered(upTo = count): Generator<ReturnType<typeof doc>> {
     for (let i = 0; i < upTo; i++) yield doc(`${i}`, i)
   }
@@ -213,7 +213,7 @@ describe('ingest', () => {
     const progress: number[] = []
     expect(await collection.ingest(source(), { onProgress: ({ count }) => progress.push(count) })).toEqual({ count })
     expect(await collection.count()).toBe(count)
-    expect((await collection.get('2499'))?.payload).toEqual({ number: 2499 })
+    expect((await collection.get('2599'))?.payload).toEqual({ number: 2599 })
     expect(progress.at(-1)).toBe(count)
     expect(progress).toEqual([...new Set(progress)].sort((a, b) => a - b))
     expect(await collection.ingest([])).toEqual({ count: 0 })
@@ -233,7 +233,7 @@ describe('ingest', () => {
     }
     await collection.ingest(watched(), { onProgress: ({ count }) => (acknowledged = count) })
     expect(acknowledged).toBe(20_000)
-    expect(ahead).toBeLessThanOrEqual(3000)
+    expect(ahead).toBeLessThanOrEqual(2500)
   })
 
   it.each([
@@ -256,7 +256,7 @@ describe('ingest', () => {
     else await expectFailure(ingesting, 'INVALID_ARGUMENT', { field: `docs[${count}].vector[0]` })
     const stored = await collection.count()
     expect(isLeft).toBe(true)
-    expect(stored).toBe(2000)
+    expect(stored).toBe(2500)
     await new Promise((resolve) => setTimeout(resolve, 50))
     expect(await collection.count()).toBe(stored)
     await database.close()
@@ -269,7 +269,7 @@ describe('ingest', () => {
     let isLeft = false
     const source: AsyncIterator<ReturnType<typeof doc>> = {
       next: (() => {
-        const docs = numbered(1500)
+        const docs = numbered(1100)
         return () => {
           const { done, value } = docs.next()
           if (!done) return Promise.resolve({ done: false, value })

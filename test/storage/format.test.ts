@@ -10,7 +10,7 @@ import { Generations } from '../../src/storage/generations.ts'
 import { readManifests, writeManifest } from '../../src/storage/manifest.ts'
 import { BlockCache, BlockReader, BlockWriter, blockedSize, dataSizeOf } from '../../src/storage/payload-blocks.ts'
 import { encodeSectionHeader, layOut, readSectionHeader } from '../../src/storage/section-file.ts'
-import { readTombstones, writeTombstones } from '../../src/storage/tombstones.ts'
+import { readTombstones, Tombstones, writeTombstones } from '../../src/storage/tombstones.ts'
 import { readWal, readWalChain, WalWriter } from '../../src/storage/wal.ts'
 import { seed, seedCrypto } from '../support/seed.ts'
 import { xxh64 } from '../support/xxh64.ts'
@@ -95,7 +95,8 @@ describe('what is written is read', () => {
           await first.mark()
           const second = await WalWriter.create(kernel, directory, 2, uuid, first.lastSequence, first.seal)
           for (const batch of bytes.slice(cut)) await second.append([batch])
-          await second.close()
+          await second.end()
+          await second.abandon()
           const logs = await readWalChain(kernel, directory, uuid, 1, [2, 1])
           const records = logs.flatMap((log) => log.records)
           expect(records.map(({ sequence }) => sequence)).toEqual(bytes.map((_, i) => 8 + i))
@@ -114,7 +115,10 @@ describe('what is written is read', () => {
       [9, 6],
     ]
     const directory = await emptyDirectory()
-    const file = await writeTombstones(kernel, directory, 4, uuid, 2, entries)
+    const tombstones = new Tombstones()
+    for (const [row, sequence] of entries.toReversed()) tombstones.add(row, sequence)
+    tombstones.add(1, 2 ** 40 + 1)
+    const file = await writeTombstones(kernel, directory, 4, uuid, 2, tombstones, 2 ** 40)
     expect(file).toEqual({ number: 4, length: 64 + 3 * 16, count: 3, lastSequence: 2 ** 40 })
     expect([...(await readTombstones(kernel, directory, file, uuid, 2, 10)).entries()]).toEqual(entries)
     await expect(readTombstones(kernel, directory, file, uuid, 2, 9)).rejects.toMatchObject(corruption)
@@ -259,7 +263,8 @@ describe('what is hostile is refused before anything is made for it', () => {
       expect(files).toContain('1.wal')
       const wal = await WalWriter.create(kernel, directory, 9, id, 0, undefined)
       await wal.append([payload])
-      await wal.close()
+      await wal.end()
+      await wal.abandon()
       const again = await openDatabase(store)
       await expect(again.openCollection('docs')).rejects.toMatchObject(corruption)
       await again.close()

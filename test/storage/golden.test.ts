@@ -67,7 +67,7 @@ const newest = () => {
 }
 
 test('the root manifest names the collection', () => {
-  expect([...root.keys()].sort()).toEqual(['3.manifest', '4.manifest'])
+  expect([...root.keys()].sort()).toEqual(['1.reserve', '3.manifest', '4.manifest'])
   for (const generation of [3, 4]) {
     const { body } = manifest(root.get(`${generation}.manifest`)!, generation, 1)
     expect(body).toEqual({ nextDirectory: 2, collections: [{ name: 'docs', directory: 1 }] })
