@@ -1,6 +1,7 @@
 /** What the host sets and reads of an image and of the working memory. */
 import { scanCodes, scanVectors, scoreExactly, scoreRows, vectorKind } from './distance'
-import { codeStride, Image, imageSize, linkStride, Scratch, vectorStride } from './memory'
+import { codeStride, errorOf, EUCLIDEAN, Image, imageSize, linkStride, Scratch, termOf, vectorStride } from './memory'
+import { ROUNDING } from './quantize'
 
 /** First address that the host may hand out. */
 export function heapBase(): usize {
@@ -141,6 +142,43 @@ export function scanRows(image: Image, scratch: Scratch, rows: usize, count: u32
   if (!coded) query.kind = vectorKind(query.metric)
   scoreRows(image, query, rows, count, out)
   query.kind = kind
+}
+
+/**
+ * Turns `count` distances on codes at `lower`, of the rows named at `rows` or, if that is 0, of those from `from` on, into what the
+ * true ones are at least; what they are at most goes to `upper`. NaN where nothing is known.
+ */
+export function boundRows(
+  image: Image,
+  scratch: Scratch,
+  rows: usize,
+  from: u32,
+  count: u32,
+  lower: usize,
+  upper: usize,
+): void {
+  const query = scratch.query
+  const delta = <f32>image.delta
+  const centred = query.metric == EUCLIDEAN
+  for (let i: u32 = 0; i < count; i++, lower += 4, upper += 4) {
+    const row = rows == 0 ? from + i : load<u32>(rows + (<usize>i << 2))
+    const term = <f32>load<u32>(termOf(image, row))
+    const left = load<f32>(errorOf(image, row))
+    const distance = load<f32>(lower)
+    const rounding = (Mathf.abs(distance) + 2 * query.alpha * term) * ROUNDING
+    const inner = query.codeScale * Mathf.sqrt(term) + query.errorBase + rounding
+    if (centred) {
+      // |q - x| is within |r| of |q - (origin + y)|, whose square is known.
+      const least = Mathf.sqrt(max<f32>(0, distance - inner)) * (1 - ROUNDING) - left
+      const most = Mathf.sqrt(max<f32>(0, distance + inner)) * (1 + ROUNDING) + left
+      store<f32>(lower, least > 0 ? least * least * (1 - ROUNDING) : least != least ? least : 0)
+      store<f32>(upper, most * most * (1 + ROUNDING))
+      continue
+    }
+    const error = query.errorScale * left + inner
+    store<f32>(lower, distance - error)
+    store<f32>(upper, distance + error)
+  }
 }
 
 /** Exact scores, f64, of `count` rows named at `rows`. */

@@ -4,6 +4,7 @@ export { calibrate, calibrationSize } from './calibrate'
 export { hash, hashDigest, hashInit, hashSize, hashUpdate } from './checksum'
 export { assignLevels, checkGraph, clearLinks } from './graph'
 export {
+  boundRows,
   createImage,
   entryOf,
   heapBase,

@@ -17,8 +17,8 @@ export const LEVEL_MAX: u32 = 15
 /** Codes are 0..127, this is where the origin lies. */
 export const CODE_ZERO: i32 = 64
 export const CODE_MAX: i32 = 127
-/** Bytes of the two sums kept beside each row's codes: see {@link termOf}. */
-export const TERM_BYTES: u32 = 8
+/** Bytes of what is kept beside each row's codes: see {@link termOf}, {@link squaresOf}, {@link errorOf}. */
+export const TERM_BYTES: u32 = 12
 
 /** Rows of one source: vectors, codes, dead rows, graph. */
 @unmanaged
@@ -37,7 +37,7 @@ export class Image {
   dead: usize
   /** 0 where there is no quantiser, else `codeStride` bytes a row; the padding is zero. */
   codes: usize
-  /** Two u32 per row. */
+  /** {@link TERM_BYTES} a row. */
   terms: usize
   /** f32 per dimension: what {@link CODE_ZERO} stands for. */
   origin: usize
@@ -96,6 +96,13 @@ export class Query {
   residue: f32
   /** Length of `raw`. */
   norm: f64
+  /**
+   * How far distances on codes can be from the true ones, see `boundRows`: per length of what a row's codes leave out, per length of
+   * what they hold, and for every row; NaN where nothing is known.
+   */
+  errorScale: f32
+  codeScale: f32
+  errorBase: f32
 }
 
 /** Working memory of one instance, shared by all its images. */
@@ -240,13 +247,19 @@ export function codesOf(image: Image, row: u32): usize {
 /** Sum of (code - 64)^2, from which questions are measured. */
 @inline
 export function termOf(image: Image, row: u32): usize {
-  return image.terms + (<usize>row << 3)
+  return image.terms + <usize>row * TERM_BYTES
 }
 
 /** Sum of code^2, from which rows are measured. */
 @inline
 export function squaresOf(image: Image, row: u32): usize {
-  return image.terms + (<usize>row << 3) + 4
+  return image.terms + <usize>row * TERM_BYTES + 4
+}
+
+/** f32: at least the length of what codes leave out of the row, as it was before it was quantised. */
+@inline
+export function errorOf(image: Image, row: u32): usize {
+  return image.terms + <usize>row * TERM_BYTES + 8
 }
 
 @inline

@@ -20,6 +20,7 @@ import {
   COSINE,
   codesOf,
   DOT,
+  errorOf,
   EUCLIDEAN,
   Image,
   normOf,
@@ -33,6 +34,11 @@ import {
 
 /** Lengths that f32 distances can be trusted with lie within [1 / NORM_LIMIT, NORM_LIMIT]. */
 const NORM_LIMIT: f64 = 1152921504606846976
+
+/** More than roundings can take away from a bound that is computed in few steps of f32. */
+const SLACK: f64 = 1 + 1.0 / 1048576
+/** The share of a distance on codes, or of what it is the sum of, that its roundings can amount to. */
+export const ROUNDING: f32 = 1.0 / 1048576
 
 /** Lengths of rows `from` up to `to`, NaN where too small or too large for f32 distances. */
 export function measureNorms(image: Image, from: u32, to: u32): void {
@@ -60,14 +66,18 @@ export function encodeRows(image: Image, from: u32, to: u32): void {
     const vector = vectorOf(image, row)
     const codes = codesOf(image, row)
     const scale = rowScale(image, vector)
+    let left: f64 = 0
     for (let i: u32 = 0; i < dimension; i++) {
       const value = <f64>load<f32>(vector + (<usize>i << 2)) * scale
       const origin = <f64>load<f32>(image.origin + (<usize>i << 2))
-      const code = Math.floor((value - origin) * step + 64.5)
-      store<u8>(codes + i, <u8>(<i32>max<f64>(0, min<f64>(127, code))))
+      const code = max<f64>(0, min<f64>(127, Math.floor((value - origin) * step + 64.5)))
+      store<u8>(codes + i, <u8>(<i32>code))
+      const part = value - origin - (code - <f64>CODE_ZERO) * image.delta
+      left += part * part
     }
     memory.fill(codes + dimension, 0, image.codeStride - dimension)
     storeTerms(image, row)
+    store<f32>(errorOf(image, row), <f32>(Math.sqrt(left) * SLACK))
   }
 }
 
@@ -105,6 +115,7 @@ export function checkCodes(image: Image, from: u32, to: u32): u32 {
     for (let i = image.dimension; i < image.codeStride; i++) if (load<u8>(codes + i) != 0) return row
     if (load<u32>(termOf(image, row)) != centredSquares(image.dimension, codes)) return row
     if (load<u32>(squaresOf(image, row)) != plainSquares(image.dimension, codes)) return row
+    if (!(load<f32>(errorOf(image, row)) >= 0)) return row
   }
   return to
 }
@@ -145,9 +156,12 @@ function prepareWeights(image: Image, query: Query): void {
   let largest = f64x2.splat(0)
   let low = f64x2.splat(0)
   let high = f64x2.splat(0)
+  let zero = f64x2.splat(0)
   for (let at: usize = 0; at < size << 2; at += 16) {
     const values = v128.load(vector + at)
     const origins = v128.load(origin + at)
+    zero = f64x2.add(zero, f64x2.mul(lowF64(origins), lowF64(origins)))
+    zero = f64x2.add(zero, f64x2.mul(highF64(origins), highF64(origins)))
     const lowPart = partOf(lowF64(values), lowF64(origins), centred)
     const highPart = partOf(highF64(values), highF64(origins), centred)
     low = f64x2.add(low, f64x2.mul(lowPart, centred ? lowPart : f64x2.neg(lowF64(origins))))
@@ -157,13 +171,22 @@ function prepareWeights(image: Image, query: Query): void {
   const most = max<f64>(f64x2.extract_lane(largest, 0), f64x2.extract_lane(largest, 1))
   const inverse = f64x2.splat(most == 0 ? 0 : 127 / most)
   const sums = f64x2.add(low, high)
+  const step = f64x2.splat(most / 127)
   let total = i32x4.splat(0)
+  let left = f64x2.splat(0)
   for (let at: usize = 0; at < size; at += 4) {
     const values = v128.load(vector + (at << 2))
     const origins = v128.load(origin + (at << 2))
+    const lowPart = partOf(lowF64(values), lowF64(origins), centred)
+    const highPart = partOf(highF64(values), highF64(origins), centred)
+    const lowWeights = weightsOf(lowPart, inverse)
+    const highWeights = weightsOf(highPart, inverse)
+    const lowLeft = f64x2.sub(lowPart, f64x2.mul(lowWeights, step))
+    const highLeft = f64x2.sub(highPart, f64x2.mul(highWeights, step))
+    left = f64x2.add(left, f64x2.add(f64x2.mul(lowLeft, lowLeft), f64x2.mul(highLeft, highLeft)))
     const weights = v128.shuffle<i32>(
-      weightsOf(partOf(lowF64(values), lowF64(origins), centred), inverse),
-      weightsOf(partOf(highF64(values), highF64(origins), centred), inverse),
+      i32x4.trunc_sat_f64x2_s_zero(lowWeights),
+      i32x4.trunc_sat_f64x2_s_zero(highWeights),
       0,
       1,
       4,
@@ -183,6 +206,21 @@ function prepareWeights(image: Image, query: Query): void {
       i32x4.extract_lane(total, 3))
   const constant = f64x2.extract_lane(sums, 0) + f64x2.extract_lane(sums, 1)
   setCoefficients(image, query, constant, most / 127, centred)
+  const error = Math.sqrt(f64x2.extract_lane(left, 0) + f64x2.extract_lane(left, 1))
+  setBounds(image, query, error, Math.sqrt(f64x2.extract_lane(zero, 0) + f64x2.extract_lane(zero, 1)), centred)
+}
+
+/**
+ * How far q . x, or |q - x|^2, can be from what codes say, where `error` is the length of what the weights leave out of the question
+ * and `zero` that of the origin: with y for what a row's codes hold and r for what they leave out, q . x = q . (origin + y) + q . r by
+ * Cauchy and Schwarz within |q| |r| + `error` |y|. The question itself is rounded to f32 before it is quantised.
+ */
+function setBounds(image: Image, query: Query, error: f64, zero: f64, centred: bool): void {
+  const norm = centred || query.metric != COSINE ? query.norm : 1
+  const rounding = norm * (1.0 / 4194304)
+  query.errorScale = centred ? 1 : <f32>((norm + rounding) * SLACK)
+  query.codeScale = <f32>((error + rounding) * (centred ? 2 : 1) * image.delta * SLACK)
+  query.errorBase = isPlain(image) ? <f32>((<f64>Math.abs(query.base) * 2 * ROUNDING + rounding * zero) * SLACK) : f32.NaN
 }
 
 /** What of two components the weights stand for. */
@@ -191,10 +229,10 @@ function partOf(values: v128, origins: v128, centred: bool): v128 {
   return centred ? f64x2.sub(values, origins) : values
 }
 
-/** Two weights, rounded, in the lower lanes of i32x4. */
+/** Two weights, rounded, as f64. */
 @inline
 function weightsOf(parts: v128, inverse: v128): v128 {
-  return i32x4.trunc_sat_f64x2_s_zero(f64x2.floor(f64x2.add(f64x2.mul(parts, inverse), f64x2.splat(0.5))))
+  return f64x2.floor(f64x2.add(f64x2.mul(parts, inverse), f64x2.splat(0.5)))
 }
 
 /** Four f64 rounded to f32. */
@@ -203,10 +241,16 @@ function demote(low: v128, high: v128): v128 {
   return v128.shuffle<f32>(f32x4.demote_f64x2_zero(low), f32x4.demote_f64x2_zero(high), 0, 1, 4, 5)
 }
 
+/** Whether squares of delta stay within the range of f32. */
+function isPlain(image: Image): bool {
+  const square = image.delta * image.delta
+  return square >= 1 / NORM_LIMIT && square <= NORM_LIMIT
+}
+
 /** Sets the formula, in units of delta where squares of it leave the range of f32. */
 function setCoefficients(image: Image, query: Query, constant: f64, step: f64, centred: bool): void {
   const square = image.delta * image.delta
-  const unit = square >= 1 / NORM_LIMIT && square <= NORM_LIMIT ? 1 : centred ? square : image.delta
+  const unit = isPlain(image) ? 1 : centred ? square : image.delta
   query.base = <f32>(constant / unit)
   query.alpha = centred ? <f32>(square / unit) : 0
   query.beta = <f32>(((centred ? -2 : -1) * image.delta * step) / unit)

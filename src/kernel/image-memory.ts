@@ -6,7 +6,7 @@ import type { VectorImage } from './image.ts'
 import type { Instance } from './instance.ts'
 import type { Region } from './region.ts'
 
-/** A stored part of an image: see `VectorImage.section`. `terms`: two sums per row of codes. */
+/** A stored part of an image: see `VectorImage.section`. `terms`: two sums and an error per row of codes. */
 export type SectionKind = 'vectors' | 'norms' | 'codes' | 'terms' | 'levels' | 'links' | 'upperIndex' | 'upperLinks'
 
 /** Everything that an image has a region for. `image` is the structure that tells the kernel where the others are. */

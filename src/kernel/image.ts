@@ -5,7 +5,7 @@ import { assert, IsovecError } from '../errors.ts'
 import { type Checksum, checksumAt } from './checksum.ts'
 import { type ImageHome, ImageMemory, type RegionName, type RegionSizes, type SectionKind } from './image-memory.ts'
 import { type Instance, TRANSFER_BYTES } from './instance.ts'
-import { codeStride, METRIC_NUMBERS, type Metric, vectorStride } from './metric.ts'
+import { codeStride, METRIC_NUMBERS, type Metric, termSize, vectorStride } from './metric.ts'
 import type { ImageShape } from './pool.ts'
 import type { Region } from './region.ts'
 
@@ -178,7 +178,7 @@ export class VectorImage {
   reserve(rows: number): void {
     if (rows <= this.#capacity) return
     const sizes = new Map<RegionName, number>(this.#rowSizes(rows))
-    if (this.#quantizer !== null) sizes.set('codes', rows * this.#codeStride).set('terms', rows * 8)
+    if (this.#quantizer !== null) sizes.set('codes', rows * this.#codeStride).set('terms', rows * termSize)
     this.#resize(sizes)
     this.#capacity = rows
   }
@@ -283,7 +283,7 @@ export class VectorImage {
     this.#resize(
       new Map<RegionName, number>([
         ['codes', this.#capacity * this.#codeStride],
-        ['terms', this.#capacity * 8],
+        ['terms', this.#capacity * termSize],
         // The kernel reads four components at a time.
         ['origin', Math.ceil(this.dimension / 4) * 16],
       ]),
@@ -479,6 +479,36 @@ export class VectorImage {
     return { relative: norm > 2 ** 60 ? Infinity : gamma * norm, absolute: tiny, scaledByNorm: true }
   }
 
+  /**
+   * Bounds of the distances, as {@link scan} has them but in the exact sense, of rows `from` up to `to`, taken from codes: a fraction of
+   * the bytes. With `rows`, of those that stand there. NaN where nothing is known.
+   */
+  scanBounds(rows: Uint32Array | undefined, from: number, to: number, lower: Float32Array, upper: Float32Array): void {
+    assert(this.#quantizer !== null && this.#asked === this.metric, 'codes serve the metric of the image')
+    assert(from <= to && to <= (rows?.length ?? this.#rows), 'rows to scan exist')
+    this.#ask()
+    const instance = this.#instance
+    const { exports, transfer, scratch } = instance
+    const image = this.#address
+    const names = rows === undefined ? 0 : transfer
+    // A kernel for lists writes up to three places more.
+    const least = transfer + (SCORE_ROWS + 4) * 4
+    const most = least + (SCORE_ROWS + 4) * 4
+    for (let at = from; at < to; at += SCORE_ROWS) {
+      const part = Math.min(SCORE_ROWS, to - at)
+      if (rows === undefined) {
+        exports.scanCoded(image, scratch, at, at + part, least)
+      } else {
+        this.#send(rows, at, part)
+        exports.scanRows(image, scratch, transfer, part, least, 1)
+      }
+      exports.boundRows(image, scratch, names, at, part, least, most)
+      const { floats } = instance
+      lower.set(floats.subarray(least / 4, least / 4 + part), at - from)
+      upper.set(floats.subarray(most / 4, most / 4 + part), at - from)
+    }
+  }
+
   /** Distances of the first `count` of `rows`, on codes or as {@link scan} gives them. */
   scanRows(rows: Uint32Array, count: number, out: Float32Array, isCoded: boolean): void {
     assert(!isCoded || (this.#quantizer !== null && this.#asked === this.metric), 'codes serve the metric of the image')
@@ -574,7 +604,7 @@ export class VectorImage {
     if (kind === 'vectors') return this.#rows * this.#vectorStride
     if (kind === 'norms') return this.#rows * 4
     if (kind === 'codes') return this.#quantizer === null ? 0 : this.#rows * this.#codeStride
-    if (kind === 'terms') return this.#quantizer === null ? 0 : this.#rows * 8
+    if (kind === 'terms') return this.#quantizer === null ? 0 : this.#rows * termSize
     if (this.#graph === null) return 0
     return this.#graphSizes(this.#graph.upperCount).get(kind)!
   }

@@ -12,5 +12,5 @@ export type {
 export { VectorImage } from './image.ts'
 export type { SectionKind } from './image-memory.ts'
 export { type Kernel, type KernelSource, loadKernel } from './kernel.ts'
-export { codeStride, type Metric, vectorStride } from './metric.ts'
+export { codeStride, type Metric, termSize, vectorStride } from './metric.ts'
 export { ImagePool, type ImageShape } from './pool.ts'

@@ -58,6 +58,15 @@ export type KernelExports = {
   prepareQuery(image: number, scratch: number, metric: number): void
   scan(image: number, scratch: number, from: number, to: number, out: number): void
   scanCoded(image: number, scratch: number, from: number, to: number, out: number): void
+  boundRows(
+    image: number,
+    scratch: number,
+    rows: number,
+    from: number,
+    count: number,
+    lower: number,
+    upper: number,
+  ): void
   scanRows(image: number, scratch: number, rows: number, count: number, out: number, coded: number): void
   score(image: number, scratch: number, rows: number, count: number, out: number): void
   gateAt(scratch: number): number

@@ -16,3 +16,6 @@ export function codeStride(dimension: number): number {
   const unit = dimension <= 32 ? 16 : 64
   return Math.ceil(dimension / unit) * unit
 }
+
+/** Bytes beside each row of codes: two sums and a bound of what the codes leave out. */
+export const termSize = 12

@@ -41,8 +41,6 @@ export type Answer = {
   readonly visited: number
 }
 
-/** Rows from which on a scan is on codes first, unless exactness is asked for. */
-const codedScanRowsMin = 2048
 /** Widest beam that a caller may ask for. */
 export const efMax = 20_000
 /** Widest beam that is walked: a walk holds the thread until it ends, and beyond this that takes longer than a slice. */
@@ -83,7 +81,7 @@ export function* answer(snapshot: Snapshot, query: Query, slice: Slice): Generat
     const found = filter === undefined ? undefined : walk(source, sequence, query, filter, ranking)
     visited += found?.visited ?? 0
     if (found?.isEnough === true) walks++
-    else scans.push({ source, query, rows: open?.rows(), sequence, isCoded: isScannedOnCodes(source, query, count) })
+    else scans.push({ source, query, rows: open?.rows(), sequence })
   }
   for (const each of scans) {
     visited += each.rows?.length ?? each.source.rowCount
@@ -91,7 +89,7 @@ export function* answer(snapshot: Snapshot, query: Query, slice: Slice): Generat
   }
   return {
     candidates: ranking.best(query.count, query.minScore),
-    exact: walks === 0 && !scans.some(({ isCoded }) => isCoded),
+    exact: walks === 0,
     plan: planName(walks, scans.length, query),
     visited,
   }
@@ -167,7 +165,7 @@ function walk(
   const found = image.search(ef, beam, filter)
   const before = ranking.size
   const rows = beam.rows.subarray(0, Math.min(found.count, rescoreCount(query.count)))
-  score({ source, query, rows: open === undefined ? undefined : rows, sequence, isCoded: true }, rows, ranking)
+  score({ source, query, rows: open === undefined ? undefined : rows, sequence }, rows, ranking)
   const wanted = Math.min(query.count, open === undefined ? source.liveCount : count)
   const isEnough = ranking.size - before >= wanted
   if (!isEnough) ranking.truncate(before)
@@ -188,9 +186,4 @@ function seedsOf({ words }: Bitmap): Uint32Array {
     if (at < words.length) seeds.add(at * 32 + 31 - Math.clz32(words[at]! & -words[at]!))
   }
   return Uint32Array.from(seeds)
-}
-
-/** Whether a scan is on codes first, after which it can't be said to be exact. */
-function isScannedOnCodes({ image }: SearchSource, query: Query, count: number): boolean {
-  return !query.isExact && image.hasCodes && count >= codedScanRowsMin && query.metric === image.metric
 }

@@ -1,7 +1,6 @@
 /**
  * Scans: every row of a source, or of a list, is measured; those that may be among the nearest are scored exactly.
  */
-import type { VectorImage } from '../kernel/index.ts'
 import type { Slice } from '../slice.ts'
 import type { SearchSource } from '../snapshot.ts'
 import type { Query } from './query.ts'
@@ -16,35 +15,45 @@ export type Scan = {
   readonly rows: Uint32Array | undefined
   /** Where `rows` isn't given: all that are visible at this sequence. */
   readonly sequence: number
-  /** Whether codes say which rows are worth scoring; what is found then can't be said to be exact. */
-  readonly isCoded: boolean
 }
 
 /** Bytes of vectors between two looks at the clock. */
-const bytesPerLook = 512 * 1024
+const bytesPerLook = 2 * 1024 * 1024
 
-/** Adds the nearest rows with their scores to a ranking; yields where the slice is over. */
+/**
+ * Adds the nearest rows with their scores to a ranking; yields where the slice is over. What is left out is certainly not among the
+ * nearest.
+ */
 export function* scan(scan: Scan, slice: Slice, ranking: Ranking): Generator<void, void> {
-  const { source, query, sequence } = scan
+  const { source, query, rows, sequence } = scan
   const { image } = source
-  const total = scan.rows?.length ?? source.rowCount
+  const total = rows?.length ?? source.rowCount
   const rowsPerLook = Math.max(64, Math.min(total, Math.floor(bytesPerLook / (image.dimension * 4))))
-  const nearest = new Selection(scan.isCoded ? Math.max(64, 4 * query.count) : query.count)
-  const isKept = scan.rows === undefined ? (row: number) => source.isVisible(row, sequence) : () => true
+  const nearest = new Selection(query.count)
   image.prepare(query.vector, query.metric)
-  const pass = passOf(scan, rowsPerLook)
+  const measure = measureOf(scan, rowsPerLook)
+  const lower = new Float32Array(rowsPerLook)
+  const upper = new Float32Array(rowsPerLook)
   for (let from = 0; from < total; from += rowsPerLook) {
     const to = Math.min(total, from + rowsPerLook)
-    pass(from, to, (row, lower, upper) => isKept(row) && nearest.offer(row, lower, upper), nearest)
+    measure(from, to, lower, upper)
+    let { limit } = nearest
+    for (let i = 0; i < to - from; i++) {
+      if (lower[i]! > limit) continue
+      const row = rows === undefined ? from + i : rows[from + i]!
+      if (rows === undefined && !source.isVisible(row, sequence)) continue
+      nearest.offer(row, lower[i]!, upper[i]!)
+      limit = nearest.limit
+    }
     if (!slice.isOver) continue
     yield
     // Another search may have asked the image something else meanwhile.
     image.prepare(query.vector, query.metric)
   }
-  const rows = nearest.candidates()
+  const candidates = nearest.candidates()
   // Where many rows are equally near, as many are to be scored.
-  for (let from = 0; from < rows.length; from += rowsPerLook) {
-    score(scan, rows.subarray(from, from + rowsPerLook), ranking)
+  for (let from = 0; from < candidates.length; from += rowsPerLook) {
+    score(scan, candidates.subarray(from, from + rowsPerLook), ranking)
     if (!slice.isOver) continue
     yield
     image.prepare(query.vector, query.metric)
@@ -65,60 +74,28 @@ export function score({ source, sequence, rows: seen }: Scan, rows: Uint32Array,
 /** Scoring is synchronous, so one buffer serves all. */
 let scores = new Float64Array(256)
 
-type Offer = (row: number, lower: number, upper: number) => unknown
-/** Offers the rows of a range that may be among the nearest so far. */
-type Pass = (from: number, to: number, offer: Offer, nearest: Selection) => void
+/** Fills in what the distances of some rows are at least and at most. */
+type Measure = (from: number, to: number, lower: Float32Array, upper: Float32Array) => void
 
-function passOf(scan: Scan, rowsPerLook: number): Pass {
-  const { rows, isCoded } = scan
-  const { image } = scan.source
-  const distances = new Float32Array(rowsPerLook)
-  const measure = (from: number, to: number): void => {
-    if (rows !== undefined) image.scanRows(rows.subarray(from, to), to - from, distances, isCoded)
-    else if (isCoded) image.scanCodes(from, to, distances)
-    else image.scan(from, to, distances)
+/** On codes, whose errors are bounded, where there are any for the metric; else on 32-bit floats, whose roundings are. */
+function measureOf({ source: { image }, query, rows }: Scan, rowsPerLook: number): Measure {
+  if (image.hasCodes && query.metric === image.metric) {
+    return (from, to, lower, upper) => image.scanBounds(rows, from, to, lower, upper)
   }
-  return isCoded ? codedPass(rows, distances, measure) : exactPass(image, rows, distances, measure)
-}
-
-function codedPass(
-  rows: Uint32Array | undefined,
-  distances: Float32Array,
-  measure: (from: number, to: number) => void,
-): Pass {
-  return (from, to, offer, nearest) => {
-    measure(from, to)
-    let { limit } = nearest
-    for (let i = from; i < to; i++) {
-      const distance = distances[i - from]!
-      if (distance > limit) continue
-      offer(rows === undefined ? i : rows[i]!, distance, distance)
-      limit = nearest.limit
-    }
-  }
-}
-
-/** Distances on 32-bit floats with the interval in which the true one lies: what is left out is certainly not among the nearest. */
-function exactPass(
-  image: VectorImage,
-  rows: Uint32Array | undefined,
-  distances: Float32Array,
-  measure: (from: number, to: number) => void,
-): Pass {
   const { relative, absolute, scaledByNorm } = image.bound()
-  const norms = new Float32Array(scaledByNorm ? distances.length : 0)
-  return (from, to, offer, nearest) => {
-    measure(from, to)
-    if (scaledByNorm && rows === undefined) image.norms(from, to, norms)
-    else if (scaledByNorm) image.normsOf(rows!.subarray(from, to), norms)
-    let { limit } = nearest
-    for (let i = from; i < to; i++) {
-      const distance = distances[i - from]!
-      const error = relative * (scaledByNorm ? norms[i - from]! : Math.abs(distance)) + absolute
-      const lower = distance - error
-      if (lower > limit) continue
-      offer(rows === undefined ? i : rows[i]!, lower, distance + error)
-      limit = nearest.limit
+  const norms = new Float32Array(scaledByNorm ? rowsPerLook : 0)
+  return (from, to, lower, upper) => {
+    const named = rows?.subarray(from, to)
+    if (named === undefined) image.scan(from, to, lower)
+    else image.scanRows(named, named.length, lower, false)
+    if (scaledByNorm && named === undefined) image.norms(from, to, norms)
+    else if (scaledByNorm) image.normsOf(named!, norms)
+    for (let i = 0; i < to - from; i++) {
+      const distance = lower[i]!
+      const error = relative * (scaledByNorm ? norms[i]! : Math.abs(distance)) + absolute
+      // Rounded to 32 bits they may come together by a little less than one part in 2^24, for which the bound has room.
+      lower[i] = distance - error
+      upper[i] = distance + error
     }
   }
 }

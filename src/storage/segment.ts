@@ -13,6 +13,7 @@ import {
   type Kernel,
   type Metric,
   type SectionKind,
+  termSize,
   type VectorImage,
   vectorStride,
 } from '../kernel/index.ts'
@@ -543,7 +544,7 @@ function checkSections(header: SectionHeader, fields: SegmentFields, name: strin
   if (fields.hasCodes) {
     sizes.push(
       [sectionIds.codes, rowCount * codeStride(dimension)],
-      [sectionIds.terms, rowCount * 8],
+      [sectionIds.terms, rowCount * termSize],
       [sectionIds.origin, dimension * 4],
     )
   }

@@ -129,6 +129,56 @@ describe('the bound of a scan', async () => {
     )
   })
 
+  it('holds the true distance on codes as well, of ranges and of named rows', () => {
+    let told = 0
+    fc.assert(
+      fc.property(question, ([metric, query, rows]) => {
+        const vectors = rows.map((row) => Float32Array.from(row))
+        const image = imageOf(kernel, metric, vectors)
+        const quantizer = image.calibrate(true)
+        if (quantizer === null) {
+          image.release()
+          return
+        }
+        image.setQuantizer(quantizer)
+        const count = rows.length
+        image.encode(0, count)
+        image.prepare(Float32Array.from(query))
+        const scores = new Float64Array(count)
+        const named = Uint32Array.from(rows.keys()).reverse()
+        image.score(named, count, scores)
+        for (const list of [undefined, named]) {
+          const [lower, upper] = [new Float32Array(count), new Float32Array(count)]
+          image.scanBounds(list, 0, count, lower, upper)
+          for (let i = 0; i < count; i++) {
+            const score = scores[list === undefined ? count - 1 - i : i]!
+            const truth = metric === 'euclidean' ? score ** 2 : -score
+            if (Number.isFinite(lower[i])) told++
+            expect(lower[i]! > truth).toBe(false)
+            expect(upper[i]! < truth).toBe(false)
+          }
+        }
+        image.release()
+      }),
+      runs(500),
+    )
+    expect(told).toBeGreaterThan(1000)
+  })
+
+  it('on codes leaves few rows in doubt', () => {
+    const random = randomNumbers(6)
+    const rows = Array.from({ length: 2000 }, () => normalVector(384, random))
+    for (const metric of metrics) {
+      const image = imageOf(kernel, metric, rows, { codes: true })
+      image.prepare(normalVector(384, random))
+      const [lower, upper] = [new Float32Array(2000), new Float32Array(2000)]
+      image.scanBounds(undefined, 0, 2000, lower, upper)
+      const limit = upper.slice().sort()[9]!
+      expect(lower.filter((bound) => bound <= limit).length, metric).toBeLessThan(300)
+      image.release()
+    }
+  })
+
   it('is narrow for ordinary vectors', () => {
     const random = randomNumbers(6)
     const rows = Array.from({ length: 50 }, () => normalVector(384, random))

@@ -72,6 +72,12 @@ export function encoded(metric: Metric, quantizer: Quantizer, row: Float32Array)
   )
 }
 
+/** Length of what codes leave out of a row. */
+export function leftOut(metric: Metric, { delta, origin }: Quantizer, row: Float32Array, codes: Uint8Array): number {
+  const scale = metric === 'cosine' ? 1 / normOf(row) : 1
+  return Math.hypot(...Array.from(row, (component, i) => component * scale - origin[i]! - delta * (codes[i]! - 64)))
+}
+
 /** What `VectorImage.scanCodes` writes. */
 export function scannedCodes(metric: Metric, quantizer: Quantizer, query: Float32Array, codes: Uint8Array): number {
   const { delta, origin } = quantizer
