@@ -77,6 +77,7 @@ report.table(
     'isovec',
     'hnswlib-node',
     'ratio',
+    'ratio CPU',
     'stored',
     'ratio stored',
     `recall, ef ${checkedEf}`,

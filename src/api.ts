@@ -6,11 +6,13 @@ import type { StorageBackend } from './directory/directory.ts'
 import type { IsovecError } from './errors.ts'
 import type { Metric } from './kernel/index.ts'
 import type { CompactionResult, Progress } from './maintenance.ts'
+import type { Filter, Path } from './search/filter-types.ts'
 import type { Plan } from './search/query.ts'
 import type { VectorInput } from './storage/batch.ts'
 import type { HnswOptions, ResolvedCollectionOptions } from './storage/collection-manifest.ts'
 
 export type { JsonObject, JsonValue } from './codec/json.ts'
+export type { FieldOperators, Filter, Path, PathValue } from './search/filter-types.ts'
 export type { CompactionResult, HnswOptions, Metric, Plan, Progress, ResolvedCollectionOptions, VectorInput }
 
 /** Something that happened without anybody waiting for it. */
@@ -71,26 +73,45 @@ export type Document<P extends object = JsonObject> = {
   payload?: P
 }
 
-/** What reads return beside the id. The parameter is the payload's type, which will matter once parts of it can be chosen. */
-export type Include<_P extends object = JsonObject> = { payload?: boolean; vector?: boolean }
+/** What reads return beside the id: the payload, or the parts of it that some paths lead to; and the vector. */
+export type Include<P extends object = JsonObject> = { payload?: boolean | readonly Path<P>[]; vector?: boolean }
+
+/** An `include` whose payload says nothing of paths. */
+type AnyInclude = { payload?: boolean | readonly string[]; vector?: boolean }
 
 /** Typed by `include`: what was not asked for is not there; of an `include` that is not known, either may be. */
-type VectorPart<I extends Include, ByDefault extends boolean> = Include extends I
+type VectorPart<I extends AnyInclude, ByDefault extends boolean> = AnyInclude extends I
   ? { vector?: Float32Array }
   : (I extends { vector: boolean } ? I['vector'] : ByDefault) extends true
     ? { vector: Float32Array }
     : unknown
-type PayloadPart<P extends object, I extends Include> = I extends { payload: false } ? unknown : { payload?: P }
+type PayloadPart<P extends object, I extends AnyInclude> = I extends { payload: false }
+  ? unknown
+  : I extends { payload: readonly string[] }
+    ? { payload?: Projected<P> }
+    : { payload?: P }
+
+/** A payload of which only some parts were asked for. */
+export type Projected<T> = T extends readonly (infer E)[]
+  ? Projected<E>[]
+  : T extends object
+    ? { [K in keyof T]?: Projected<T[K]> }
+    : T
 
 /** A document as it is read: vector and payload unless `include` says otherwise; a document may have no payload. */
-export type StoredDocument<P extends object = JsonObject, I extends Include = Include> = { id: string } & VectorPart<
-  I,
-  true
-> &
+export type StoredDocument<P extends object = JsonObject, I extends AnyInclude = AnyInclude> = {
+  id: string
+} & VectorPart<I, true> &
   PayloadPart<P, I>
 
-/** One operation of an atomic write. */
-export type WriteOperation<P extends object = JsonObject> = { upsert: Document<P> } | { delete: string }
+/** A change of top-level fields of a payload: some are set, others removed; the rest and the vector stay. */
+export type Patch<P extends object = JsonObject> = { id: string; payload?: Partial<P>; unset?: readonly (keyof P)[] }
+
+/** One operation of an atomic write. A patch of a document that doesn't exist does nothing. */
+export type WriteOperation<P extends object = JsonObject> =
+  | { upsert: Document<P> }
+  | { patch: Patch<P> }
+  | { delete: string }
 
 export type WriteOptions = {
   signal?: AbortSignal | undefined
@@ -99,13 +120,25 @@ export type WriteOptions = {
 }
 
 /** What to look for. */
-export type SearchRequest<_P extends object = JsonObject, I extends Include = Include> = {
-  vector: VectorInput
+export type SearchRequest<P extends object = JsonObject, I extends AnyInclude = AnyInclude> = {
+  /** The question; or `near`. */
+  vector?: VectorInput
+  /** Id of a stored document whose vector is the question. The document itself is left out of the hits. */
+  near?: string
+  /**
+   * Only documents that pass are found: as many as `k` whenever there are so many. The guide tells what filters mean.
+   */
+  filter?: Filter<P> | undefined
   /** Hits wanted: 1 to 10,000. Default 10. */
   k?: number
-  /** `auto` (default) and `approximate` may walk a graph or scan codes; `exact` compares every vector. */
+  /** `auto` (default) and `approximate` may walk a graph; `exact` leaves none of the true nearest out. */
   mode?: 'auto' | 'exact' | 'approximate'
-  /** Beam of graph walks, 1 to 20,000. Default: the engine's choice for `k`. */
+  /**
+   * Share of the true nearest that a walk is to find on average: above 0 up to 1, default 0.95. A table that was measured when the graph
+   * was built turns it into a beam; more than the widest beam of the table reaches isn't promised.
+   */
+  recall?: number
+  /** Beam of graph walks, 1 to 20,000. Overrides `recall`. */
   ef?: number
   /** Other than the collection's; searches exactly. */
   metric?: Metric
@@ -119,7 +152,7 @@ export type SearchRequest<_P extends object = JsonObject, I extends Include = In
 }
 
 /** A document that was found. */
-export type Hit<P extends object = JsonObject, I extends Include = Include> = {
+export type Hit<P extends object = JsonObject, I extends AnyInclude = AnyInclude> = {
   id: string
   /** Higher is better: cosine similarity, inner product or negated euclidean distance of the 32-bit vectors. */
   score: number
@@ -127,7 +160,7 @@ export type Hit<P extends object = JsonObject, I extends Include = Include> = {
   PayloadPart<P, I>
 
 /** Hits, best first; equal scores by id in the order of UTF-16 code units. */
-export type SearchResult<P extends object = JsonObject, I extends Include = Include> = {
+export type SearchResult<P extends object = JsonObject, I extends AnyInclude = AnyInclude> = {
   hits: Hit<P, I>[]
   /** Whether this is what scoring every vector exactly would give. */
   exact: boolean
@@ -195,39 +228,55 @@ export interface Collection<P extends object = JsonObject> extends AsyncDisposab
     docs: Iterable<Document<P>> | AsyncIterable<Document<P>>,
     options?: WriteOptions & { onProgress?: (progress: { count: number }) => void },
   ): Promise<{ count: number }>
+  /**
+   * Changes top-level fields of a document's payload; the vector isn't touched, and neither is any graph.
+   * @param payload fields to set; those that are `undefined` stay as they are
+   * @param options `unset`: fields to remove
+   * @returns whether there is such a document
+   * @throws IsovecError as {@link write}; `INVALID_ARGUMENT` also if the payload would become larger than 1 MiB
+   */
+  patch(id: string, payload: Partial<P>, options?: WriteOptions & { unset?: readonly (keyof P)[] }): Promise<boolean>
+  /**
+   * Deletes all documents that pass a filter, atomically, as of when its turn among the writes comes; returns how many.
+   * @throws IsovecError as {@link write}
+   */
+  deleteWhere(filter: Filter<P>, options?: WriteOptions): Promise<number>
   /** Deletes documents; returns how many existed. */
   delete(ids: string | readonly string[], options?: WriteOptions): Promise<number>
-  get<const I extends Include = { vector: true }>(
+  get<const I extends Include<P> = { vector: true }>(
     id: string,
     options?: { include?: I },
   ): Promise<StoredDocument<P, I> | undefined>
   /** Documents in the order asked, `undefined` for those that don't exist; all of one moment. */
-  getMany<const I extends Include = { vector: true }>(
+  getMany<const I extends Include<P> = { vector: true }>(
     ids: readonly string[],
     options?: { include?: I; signal?: AbortSignal | undefined },
   ): Promise<(StoredDocument<P, I> | undefined)[]>
   has(id: string): Promise<boolean>
   /** Number of documents. */
-  count(filter?: undefined, options?: { signal?: AbortSignal | undefined }): Promise<number>
+  count(filter?: Filter<P>, options?: { signal?: AbortSignal | undefined }): Promise<number>
   /** All documents of the moment in which the loop begins, in no particular order. Leaving the loop frees what it holds. */
-  iterate<const I extends Include = { vector: true }>(options?: {
+  iterate<const I extends Include<P> = { vector: true }>(options?: {
+    /** Only documents that pass. */
+    filter?: Filter<P> | undefined
     include?: I
     batchSize?: number
     signal?: AbortSignal | undefined
   }): AsyncIterableIterator<StoredDocument<P, I>>
-  search<const I extends Include = { vector: false }>(request: SearchRequest<P, I>): Promise<SearchResult<P, I>>
-  searchMany<const I extends Include = { vector: false }>(
+  search<const I extends Include<P> = { vector: false }>(request: SearchRequest<P, I>): Promise<SearchResult<P, I>>
+  searchMany<const I extends Include<P> = { vector: false }>(
     requests: readonly SearchRequest<P, I>[],
     options?: { signal?: AbortSignal | undefined },
   ): Promise<SearchResult<P, I>[]>
   /**
    * Compares approximate with exact search, with stored vectors as queries, each left out of its own hits.
-   * @param options `samples` (default 100) vectors, evenly spread; `k` (default 10); `ef` as in a search
+   * @param options `samples` (default 100) vectors, evenly spread; `k` (default 10); `ef` and `recall` as in a search
    */
   measureRecall(options?: {
     samples?: number
     k?: number
     ef?: number
+    recall?: number
     signal?: AbortSignal | undefined
   }): Promise<RecallReport>
   /** Moves what is in memory into a segment. */

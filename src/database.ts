@@ -11,7 +11,8 @@ import type {
   OpenOptions,
   ResolvedCollectionOptions,
 } from './api.ts'
-import { CollectionCore, CollectionHandle } from './collection.ts'
+import { CollectionHandle } from './collection.ts'
+import { CollectionCore } from './core.ts'
 import type { Directory, Lock, StorageBackend } from './directory/directory.ts'
 import { memoryBackend } from './directory/memory.ts'
 import { IsovecError, throwIfAborted } from './errors.ts'

@@ -5,10 +5,11 @@
  */
 import { IsovecError, throwIfAborted } from './errors.ts'
 import { codeStride, vectorStride } from './kernel/index.ts'
+import { heldOutRows, measureBeams } from './search/beams.ts'
 import { Slice } from './slice.ts'
 import type { CollectionState, SealedMemtable } from './state.ts'
 import type { CollectionBody, HnswOptions, SegmentState } from './storage/collection-manifest.ts'
-import { DeathTransfer, rowsVisibleAt } from './storage/copied-rows.ts'
+import { ChangeTransfer, rowsVisibleAt } from './storage/copied-rows.ts'
 import { fileName } from './storage/file-names.ts'
 import { type GraphFile, loadGraph, writeGraph } from './storage/graph-file.ts'
 import { isFull } from './storage/reserve.ts'
@@ -28,8 +29,10 @@ const quietMs = 300
 const imageBytesMax = 1.5 * 1024 ** 3
 /** The seed of every graph's levels: the same rows give the same graph. */
 const graphSeed = 0x69736f76
-/** Share of dead rows from which on a segment is rewritten by itself. */
-const deadRatioMax = 0.5
+/** Share of dead and patched rows from which on a segment is rewritten by itself. */
+const wornRatioMax = 0.5
+/** Patched payloads of one segment from which on it is rewritten: they are kept in memory, and written anew with each flush. */
+const overlaySizeMax = 32 * 1024 * 1024
 
 /** Progress of long work: `done` of `total` rows in the named part of it. */
 export type Progress = { readonly phase: string; readonly done: number; readonly total: number }
@@ -115,15 +118,15 @@ export class Maintenance {
     state.assertWritable()
     const slice = new Slice()
     const rows = await rowsVisibleAt(sealed.memtable, sealed.lastSequence, slice)
-    const runs: RowRun[] = [{ source: sealed.memtable, rows }]
+    const runs: RowRun[] = [{ source: sealed.memtable, rows, sequence: sealed.lastSequence }]
     const outputs: Segment[] = []
     try {
       if (rows.length > 0) outputs.push(await this.#write(runs, slice, isNeeded))
-      const deaths = new DeathTransfer(runs, outputs)
-      await deaths.advance(slice)
+      const changes = new ChangeTransfer(runs, outputs)
+      await changes.advance(slice)
       await state.commit(
         (body) => {
-          deaths.finish()
+          changes.finish()
           return {
             ...body,
             lastSequence: sealed.lastSequence,
@@ -132,7 +135,7 @@ export class Maintenance {
           }
         },
         () => {
-          deaths.finish()
+          changes.finish()
           state.segments = [...state.segments, ...outputs]
           state.sealed = state.sealed.filter((other) => other !== sealed)
           sealed.memtable.release()
@@ -321,7 +324,9 @@ export class Maintenance {
     const unit = memtableRowsFor(this.#state.options.dimension)
     const classes = new Map<number, Segment[]>()
     for (const segment of segments) {
-      if (segment.tombstones.count > segment.rowCount * deadRatioMax) return [segment]
+      const { tombstones, overlay, rowCount } = segment
+      const isWorn = tombstones.count + overlay.count > rowCount * wornRatioMax || overlay.size > overlaySizeMax
+      if (isWorn) return [segment]
       const size = Math.max(0, Math.floor(Math.log(segment.liveCount / unit) / Math.log(fanIn)))
       const members = classes.get(size) ?? []
       members.push(segment)
@@ -390,25 +395,32 @@ export class Maintenance {
     } catch (error) {
       if (written !== undefined) await state.discard([fileName(written.number, 'graph')])
       segment.image.dropGraph()
-      if (previous !== undefined) await loadGraph(state.context, previous, segment.file, segment.image)
+      if (previous !== undefined) {
+        segment.beams = await loadGraph(state.context, previous, segment.file, segment.image)
+      }
       throw error
     }
   }
 
   /** Builds a segment's graph in memory, a few rows at a time. */
   async #grow(segment: Segment, run: Run): Promise<void> {
+    const { image, rowCount } = segment
     const { M, efConstruction } = this.#state.options.hnsw
     const slice = new Slice(run)
-    segment.image.beginGraph({ M, efConstruction, seed: graphSeed })
-    let isDone = false
-    while (!isDone) {
-      // One row takes some tenths of a millisecond, so that a slice ends soon after it is over.
-      isDone = segment.image.buildGraph(4)
-      if (!slice.isOver) continue
-      run.onProgress?.({ phase: 'graph', done: segment.image.graphRows, total: segment.rowCount })
-      await slice.next()
+    const grow = async (rows: number): Promise<void> => {
+      while (image.graphRows < rows) {
+        // One row takes some tenths of a millisecond, so that a slice ends soon after it is over.
+        image.buildGraph(Math.min(4, rows - image.graphRows))
+        if (!slice.isOver) continue
+        run.onProgress?.({ phase: 'graph', done: image.graphRows, total: rowCount })
+        await slice.next()
+      }
     }
-    run.onProgress?.({ phase: 'graph', done: segment.rowCount, total: segment.rowCount })
+    image.beginGraph({ M, efConstruction, seed: graphSeed })
+    await grow(Math.max(0, rowCount - heldOutRows))
+    segment.beams = await measureBeams(image, slice)
+    await grow(rowCount)
+    run.onProgress?.({ phase: 'graph', done: rowCount, total: rowCount })
   }
 
   /** Replaces segments by what is alive of them. */
@@ -421,7 +433,9 @@ export class Maintenance {
     try {
       for (const input of inputs) await input.prepareMerge()
       const { lastSequence } = state.body
-      for (const source of inputs) runs.push({ source, rows: await rowsVisibleAt(source, lastSequence, slice) })
+      for (const source of inputs) {
+        runs.push({ source, rows: await rowsVisibleAt(source, lastSequence, slice), sequence: lastSequence })
+      }
       const total = runs.reduce((sum, { rows }) => sum + rows.length, 0)
       let done = 0
       for (const part of await this.#partition(runs, slice)) {
@@ -443,9 +457,9 @@ export class Maintenance {
         }
       }
       throwIfAborted(run.signal)
-      const deaths = new DeathTransfer(runs, outputs)
-      await deaths.advance(slice)
-      await this.#replace(inputs, outputs, deaths)
+      const changes = new ChangeTransfer(runs, outputs)
+      await changes.advance(slice)
+      await this.#replace(inputs, outputs, changes)
       return outputs
     } catch (error) {
       await this.#discard(outputs)
@@ -456,17 +470,17 @@ export class Maintenance {
     }
   }
 
-  async #replace(inputs: readonly Segment[], outputs: readonly Segment[], deaths: DeathTransfer): Promise<void> {
+  async #replace(inputs: readonly Segment[], outputs: readonly Segment[], changes: ChangeTransfer): Promise<void> {
     const state = this.#state
     const numbers = new Set(inputs.map(({ number }) => number))
     await state.commit(
       (body: CollectionBody) => {
-        deaths.finish()
+        changes.finish()
         const kept = body.segments.filter(({ file }) => !numbers.has(file.number))
         return { ...body, segments: [...outputs.map(stateOf), ...kept] }
       },
       () => {
-        deaths.finish()
+        changes.finish()
         state.segments = [...outputs, ...state.segments.filter((segment) => !numbers.has(segment.number))]
         for (const input of inputs) input.release()
       },
@@ -482,12 +496,12 @@ export class Maintenance {
     let part: RowRun[] = []
     let rowCount = 0
     let dataSize = 0
-    for (const { source, rows } of runs) {
+    for (const { source, rows, sequence } of runs) {
       let start = 0
       for (let i = 0; i < rows.length; i++) {
-        const size = source.payloadSizeAt(rows[i]!)
+        const size = source.payloadSizeAt(rows[i]!, sequence)
         if (rowCount === rowsMax || dataSize + size > segmentDataSizeMax) {
-          part.push({ source, rows: rows.subarray(start, i) })
+          part.push({ source, rows: rows.subarray(start, i), sequence })
           parts.push(part)
           part = []
           start = i
@@ -498,7 +512,7 @@ export class Maintenance {
         dataSize += size
         if (rowCount % 1024 === 0 && slice.isOver) await slice.next()
       }
-      if (start < rows.length) part.push({ source, rows: rows.subarray(start) })
+      if (start < rows.length) part.push({ source, rows: rows.subarray(start), sequence })
     }
     if (part.length > 0) parts.push(part)
     return parts
@@ -542,7 +556,7 @@ export class Maintenance {
     const state = this.#state
     const number = state.takeFileNumber()
     try {
-      return await writeGraph(state.context, number, segment.file, segment.image)
+      return await writeGraph(state.context, number, segment.file, segment.image, segment.beams)
     } catch (error) {
       await this.#giveUp(fileName(number, 'graph'), error)
       throw error
@@ -580,8 +594,8 @@ function liveRows(segments: readonly Segment[]): number {
 /** Bytes of the files of segments. */
 export function fileBytes(segments: readonly Segment[]): number {
   return segments.reduce(
-    (sum, { file, graphFile, tombstoneFile }) =>
-      sum + file.length + (graphFile?.length ?? 0) + (tombstoneFile?.length ?? 0),
+    (sum, { file, graphFile, tombstoneFile, patchFile }) =>
+      sum + file.length + (graphFile?.length ?? 0) + (tombstoneFile?.length ?? 0) + (patchFile?.length ?? 0),
     0,
   )
 }

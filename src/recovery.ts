@@ -15,6 +15,7 @@ import {
 import { fileName, parseFileName } from './storage/file-names.ts'
 import { Generations } from './storage/generations.ts'
 import { Memtable } from './storage/memtable.ts'
+import { Overlay, readPatches } from './storage/overlay.ts'
 import { isFull } from './storage/reserve.ts'
 import { Segment, type StorageContext } from './storage/segment.ts'
 import { readTombstones, Tombstones } from './storage/tombstones.ts'
@@ -193,7 +194,7 @@ async function openSegments(
   const { kernel, directory, uuid } = context
   const segments: Segment[] = []
   try {
-    for (const { file, tombstones, graph } of body.segments) {
+    for (const { file, tombstones, patches, graph } of body.segments) {
       const known = open.find(({ number }) => number === file.number)
       if (known !== undefined) {
         segments.push(known)
@@ -203,8 +204,14 @@ async function openSegments(
         tombstones === undefined
           ? new Tombstones()
           : await readTombstones(kernel, directory, tombstones, uuid, file.number, file.rowCount)
+      const overlay =
+        patches === undefined
+          ? new Overlay()
+          : await readPatches(kernel, directory, patches, uuid, file.number, file.rowCount)
       const segment = await Segment.open(context, file, dead)
       segment.tombstoneFile = tombstones
+      segment.overlay = overlay
+      segment.patchFile = patches
       segment.graphFile = graph
       segments.push(segment)
     }
@@ -311,7 +318,7 @@ async function pendingIn(
 
 function rowCountOf(pending: readonly Pending[]): number {
   let count = 0
-  for (const { operations } of pending) for (const { kind } of operations) if (kind === 'upsert') count++
+  for (const { operations } of pending) for (const { kind } of operations) if (kind !== 'delete') count++
   return count
 }
 

@@ -3,6 +3,7 @@
  */
 import type { Bitmap } from './codec/bitmap.ts'
 import type { VectorImage } from './kernel/index.ts'
+import type { Slice } from './slice.ts'
 
 /** A value that a filter compares with. */
 export type Scalar = string | number | boolean | null
@@ -34,6 +35,9 @@ export interface AttributeColumns {
   match(path: string, condition: Condition): Bitmap | Promise<Bitmap>
 }
 
+/** The recall that a graph gives `k` hits with a beam of `ef`, as measured when it was built. */
+export type Beam = { readonly k: number; readonly ef: number; readonly recall: number }
+
 /** UTF-8 bytes of an id and its hash under the collection's seed: computed once, looked up in every source. */
 export type IdKey = { readonly id: string; readonly bytes: Uint8Array; readonly hash: number }
 
@@ -47,6 +51,8 @@ export interface SearchSource {
   readonly liveCount: number
   /** Vectors, codes and graph in linear memory. Only after {@link loadImage} is done. */
   readonly image: VectorImage
+  /** What beams give on the graph, if that was measured. */
+  readonly beams: readonly Beam[]
   /** Whether the vectors are in memory, so that searching needs no await. */
   readonly isImageLoaded: boolean
   /** Brings vectors, codes and graph into memory; every byte is verified. */
@@ -61,8 +67,22 @@ export interface SearchSource {
   isVisible(row: number, sequence: number): boolean
   /** The id of a row. Only after {@link loadIds}. */
   idAt(row: number): string
-  /** The payload of a row as JSON in UTF-8; undefined if it has none. A promise only where bytes must be fetched. */
-  payloadAt(row: number): Uint8Array | undefined | Promise<Uint8Array | undefined>
+  /** The payload of a row as of a sequence, JSON in UTF-8; undefined if it has none. A promise only where bytes must be fetched. */
+  payloadAt(row: number, sequence: number): Uint8Array | undefined | Promise<Uint8Array | undefined>
+  /** Whether payloads can be filtered by without an await. */
+  readonly areColumnsLoaded: boolean
+  /** Brings attribute columns into memory. */
+  loadColumns(slice: Slice): Promise<void>
+  /**
+   * Of the first `rowCount` rows those, dead ones included, whose payload as of a sequence fulfils a condition at a dotted path. Only
+   * after {@link loadColumns}, from where on rows may have come. A set of its own; a promise only where bytes must be fetched.
+   * @throws IsovecError `CORRUPTION`
+   */
+  matchPayloads(path: string, condition: Condition, sequence: number, rowCount: number): Bitmap | Promise<Bitmap>
+  /** Adds those of the first rows, dead ones included, that hold one of some ids. O(ids) or O(rows). */
+  addIds(ids: ReadonlySet<string>, rows: Bitmap): void
+  /** Takes those rows out that are not visible at a sequence. O(rows / 32 + dead rows), O(rows) for a memtable. */
+  keepVisible(rows: Bitmap, sequence: number): void
   /** Counts a user of this source; it lives until every {@link release}. */
   retain(): void
   release(): void
@@ -72,7 +92,7 @@ export interface SearchSource {
 export interface MergeSource extends SearchSource {
   /** Makes everything that copying rows needs available; every byte is verified. */
   prepareMerge(): Promise<void>
-  payloadSizeAt(row: number): number
+  payloadSizeAt(row: number, sequence: number): number
   sequenceAt(row: number): number
 }
 

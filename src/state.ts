@@ -5,6 +5,8 @@
  */
 import { viewOf } from './codec/bytes.ts'
 import { assert, IsovecError, throwIfAborted } from './errors.ts'
+import { vectorStride } from './kernel/index.ts'
+import { Slice } from './slice.ts'
 import { type IdKey, type SearchSource, Snapshot } from './snapshot.ts'
 import type { Operation } from './storage/batch.ts'
 import {
@@ -18,6 +20,7 @@ import type { Generations } from './storage/generations.ts'
 import { idKey } from './storage/id-table.ts'
 import type { Manifest } from './storage/manifest.ts'
 import { Memtable } from './storage/memtable.ts'
+import { writePatches } from './storage/overlay.ts'
 import { isFull } from './storage/reserve.ts'
 import type { Segment, StorageContext } from './storage/segment.ts'
 import { writeTombstones } from './storage/tombstones.ts'
@@ -232,13 +235,25 @@ export class CollectionState {
     }
     const { lastSequence, firstWal } = this.body
     const gone = this.segments.filter((segment) => !segments.includes(segment))
+    const newestFirst = [...segments, ...(memtable === undefined ? [] : [memtable])].reverse()
+    const patches = gone.flatMap((segment) =>
+      [...segment.overlay.since(lastSequence)].map((patch) => ({ ...patch, key: this.#keyAt(segment, patch.row) })),
+    )
+    // A memtable that waits for its flush takes no rows for patches any more. To open the database anew brings them back.
+    if (patches.some(({ key, sequence }) => locate(newestFirst, key, sequence)?.source === memtable)) {
+      for (const segment of segments) if (!this.#open.has(segment.number)) segment.release()
+      memtable?.release()
+      throw damage
+    }
     this.#stale = new Set([...this.#open.values()].filter((segment) => !segments.includes(segment)))
     for (const segment of segments) if (!this.#open.has(segment.number)) this.register(segment)
-    const newestFirst = [...segments, ...(memtable === undefined ? [] : [memtable])].reverse()
+    // Patches and deaths after the newest generation are known to its rows alone.
+    for (const { key, sequence, payload } of patches.sort((a, b) => a.sequence - b.sequence)) {
+      patch(newestFirst, key, payload, sequence)
+    }
     for (const segment of gone) {
-      // Deaths after the newest generation are known to its rows alone.
       for (const [row, sequence] of segment.tombstones.entries()) {
-        if (sequence > lastSequence) kill(newestFirst, idKey(segment.idAt(row), this.context.hashSeed), sequence)
+        if (sequence > lastSequence) kill(newestFirst, this.#keyAt(segment, row), sequence)
       }
     }
     this.segments = segments
@@ -263,12 +278,11 @@ export class CollectionState {
 
   /** The live row of an id at the newest sequence. */
   locate(id: string): { source: SearchSource; row: number } | undefined {
-    const key = idKey(id, this.context.hashSeed)
-    for (const source of this.#newestFirst()) {
-      const row = source.find(key)
-      if (row >= 0 && source.isVisible(row, this.lastSequence)) return { source, row }
-    }
-    return undefined
+    return locate(this.#newestFirst(), idKey(id, this.context.hashSeed), this.lastSequence)
+  }
+
+  #keyAt(segment: Segment, row: number): IdKey {
+    return idKey(segment.idAt(row), this.context.hashSeed)
   }
 
   /** Puts an empty memtable in place of the active one, which waits to be flushed from then on. */
@@ -392,7 +406,10 @@ export class CollectionState {
       const { body, dropped } = await this.context.reserve.spend(() => this.#write(wanted))
       for (const state of body.segments) {
         const segment = this.#open.get(state.file.number)
-        if (segment !== undefined) segment.tombstoneFile = state.tombstones
+        if (segment === undefined) continue
+        segment.tombstoneFile = state.tombstones
+        segment.patchFile = state.patches
+        segment.forgetPatches(body.lastSequence)
       }
       publish()
       this.#retire(dropped)
@@ -411,7 +428,7 @@ export class CollectionState {
   ): Promise<{ body: CollectionBody; dropped: Manifest<CollectionBody> | undefined }> {
     const written: string[] = []
     try {
-      const segments = await this.#settleTombstones(wanted, written)
+      const segments = await this.#settlePatches(await this.#settleTombstones(wanted, written), wanted, written)
       const body = { ...wanted, segments, nextFile: this.#nextFile }
       return { body, dropped: await this.generations.commit(body) }
     } catch (error) {
@@ -469,6 +486,30 @@ export class CollectionState {
     return segments
   }
 
+  async #settlePatches(
+    states: readonly SegmentState[],
+    { lastSequence }: CollectionBody,
+    written: string[],
+  ): Promise<SegmentState[]> {
+    const segments: SegmentState[] = []
+    for (const state of states) {
+      const { overlay } = this.#open.get(state.file.number)!
+      const last = overlay.lastUpTo(lastSequence)
+      // Patches only come, so that with none after the last one they are the same as before.
+      if (last === (state.patches?.lastSequence ?? 0)) {
+        segments.push(state)
+        continue
+      }
+      const number = this.takeFileNumber()
+      written.push(fileName(number, 'patch'))
+      const { kernel, directory, uuid } = this.context
+      const rows = await overlay.versionsAt(lastSequence, new Slice())
+      const patches = await writePatches(kernel, directory, number, uuid, state.file.number, rows)
+      segments.push({ ...state, patches })
+    }
+    return segments
+  }
+
   /** Notes what may go once a generation is no longer kept. */
   #retire(dropped: Manifest<CollectionBody> | undefined): void {
     if (dropped === undefined) return
@@ -490,8 +531,47 @@ function isUndone(error: unknown): boolean {
   return isFull(error) || (error instanceof IsovecError && error.code === 'UNSUPPORTED')
 }
 
+/** The row that holds an id at a sequence. */
+function locate(
+  newestFirst: Iterable<Segment | Memtable>,
+  key: IdKey,
+  sequence: number,
+): { source: Segment | Memtable; row: number } | undefined {
+  for (const source of newestFirst) {
+    const row = source.find(key)
+    if (row >= 0 && source.isVisible(row, sequence)) return { source, row }
+  }
+  return undefined
+}
+
 /**
- * Applies a batch: the live row of each id, wherever it is, gets a tombstone; upserts become rows of a memtable with room for them.
+ * Gives a document a new payload: laid over its row in a segment. From a memtable, which may be sealed, the document moves to a new row
+ * of `memtable` with the same vector.
+ */
+function patch(
+  newestFirst: readonly (Segment | Memtable)[],
+  key: IdKey,
+  payload: Uint8Array | undefined,
+  sequence: number,
+  memtable?: Memtable,
+): void {
+  const place = locate(newestFirst, key, sequence)
+  if (place === undefined) return
+  const { source, row } = place
+  if ('overlay' in source) {
+    source.patch(row, sequence, payload)
+    return
+  }
+  assert(memtable !== undefined, 'there is a memtable for what is moved')
+  const vector = new Uint8Array(source.image.dimension * 4)
+  source.image.readSection('vectors', row * vectorStride(source.image.dimension), vector)
+  source.kill(row, sequence)
+  memtable.append(key.id, vector, payload, sequence)
+}
+
+/**
+ * Applies a batch: the live row of each id, wherever it is, gets a tombstone; upserts and moved documents become rows
+ * of a memtable with room for them.
  * @param newestFirst all sources with their ids loaded, the memtable among them
  * @returns how many of the documents that it deletes existed
  */
@@ -504,6 +584,10 @@ export function applyOperations(
 ): number {
   let deleted = 0
   for (const operation of operations) {
+    if (operation.kind === 'patch') {
+      patch(newestFirst, idKey(operation.id, hashSeed), operation.payload, sequence, memtable)
+      continue
+    }
     const existed = kill(newestFirst, idKey(operation.id, hashSeed), sequence)
     if (operation.kind === 'upsert') memtable.append(operation.id, operation.vector, operation.payload, sequence)
     else if (existed) deleted++

@@ -5,9 +5,10 @@
  */
 import { abortError, IsovecError } from './errors.ts'
 import { vectorStride } from './kernel/index.ts'
+import { PendingPayloads } from './patch.ts'
 import { Slice } from './slice.ts'
 import type { CollectionState } from './state.ts'
-import type { Batch } from './storage/batch.ts'
+import type { Batch, Draft } from './storage/batch.ts'
 import { isFull } from './storage/reserve.ts'
 import { WalWriter, walHeaderSize } from './storage/wal.ts'
 
@@ -21,6 +22,8 @@ const bufferedSizeMax = 8 * 1024 * 1024
 const bufferedDelayMs = 1000
 /** Batches that are logged with one call hold at most this, so that a burst doesn't starve the first of its callers. */
 const groupSizeMax = 8 * 1024 * 1024
+/** Bytes of log that a patch is taken for before it is known what it comes to. */
+const changeSizeGuess = 4096
 /** Sealed memtables that may wait for their flush before writers wait too. */
 const sealedCountMax = 2
 /** Vectors of a full memtable: what a search scans beside its graphs. */
@@ -35,18 +38,37 @@ export function memtableRowsFor(dimension: number): number {
 }
 
 type Durability = 'strict' | 'buffered'
+/** What a write asks for. */
+export type Asked =
+  | Draft
+  /** A batch that is made of what is there when its turn comes. */
+  | (() => Promise<Batch>)
+/** What a write came to. */
+export type Written = {
+  /** Documents that it deleted. */
+  readonly deleted: number
+  /** Patches that met a document. */
+  readonly patched: number
+}
 type Write = {
   readonly kind: 'write'
-  readonly batch: Batch
+  readonly asked: Asked
+  /** Undefined as long as it hangs on the writes before. */
+  batch: Batch | undefined
+  patched: number
+  /** Bytes of log, or a guess where they aren't known yet. */
+  readonly size: number
   /** Rows that it brings. Without any it only frees room, so that a full disk must not keep it from happening. */
   readonly rowCount: number
   /** Undefined: as the collection is configured when the batch's turn comes. */
   readonly durability: Durability | undefined
-  readonly resolve: (deleted: number) => void
+  readonly resolve: (written: Written) => void
   readonly reject: (error: unknown) => void
   isSettled: boolean
   isUnderWay: boolean
 }
+/** A write whose batch is known. */
+type Resolved = Write & { readonly batch: Batch }
 type Task = { readonly kind: 'task'; readonly run: () => Promise<void> }
 
 /** The writer of one collection. */
@@ -113,10 +135,9 @@ export class Writer {
   /**
    * Logs and applies a batch.
    * @param durability by default as the collection is configured when the batch's turn comes
-   * @returns how many of the documents that it deletes existed
    * @throws IsovecError with `outcome`
    */
-  write(batch: Batch, durability: Durability | undefined, signal: AbortSignal | undefined): Promise<number> {
+  write(asked: Asked, durability: Durability | undefined, signal: AbortSignal | undefined): Promise<Written> {
     if (signal?.aborted) return Promise.reject(abortError(signal, 'none'))
     return new Promise((resolve, reject) => {
       const onAbort = (): void => {
@@ -132,10 +153,14 @@ export class Writer {
       }
       const item: Write = {
         kind: 'write',
-        batch,
-        rowCount: batch.operations.reduce((sum, { kind }) => sum + Number(kind === 'upsert'), 0),
+        asked,
+        batch: typeof asked === 'function' ? undefined : asked.batch,
+        patched: 0,
+        size:
+          typeof asked === 'function' ? 0 : (asked.batch?.bytes.length ?? asked.operations.length * changeSizeGuess),
+        rowCount: typeof asked === 'function' ? 0 : rowCountOf(asked.operations),
         durability,
-        resolve: (deleted) => settle(() => resolve(deleted)),
+        resolve: (written) => settle(() => resolve(written)),
         reject: (error) => settle(() => reject(error)),
         isSettled: false,
         isUnderWay: false,
@@ -246,18 +271,22 @@ export class Writer {
     let size = 0
     while (this.#queue.length > 0) {
       const item = this.#queue[0]!
-      if (item.kind !== 'write' || (group.length > 0 && size + item.batch.bytes.length > groupSizeMax)) break
+      if (item.kind !== 'write' || (group.length > 0 && size + item.size > groupSizeMax)) break
+      // What is made of the state needs everything before it applied.
+      if (typeof item.asked === 'function' && group.length > 0) break
       this.#queue.shift()
       if (item.isSettled) continue
-      size += item.batch.bytes.length
+      size += item.size
       group.push(item)
+      if (typeof item.asked === 'function') break
     }
     return group
   }
 
   async #commitGroup(group: readonly Write[]): Promise<void> {
     await this.#prepare(group)
-    const live = group.filter((item) => !item.isSettled)
+    const live = group.filter((item): item is Resolved => !item.isSettled && item.batch !== undefined)
+    if (live.length === 0) return
     for (const item of live) item.isUnderWay = true
     const wal = await this.#append(live)
     const { durability } = this.#state.options
@@ -278,7 +307,7 @@ export class Writer {
    * Applies what is in the log, each batch within one turn. Between batches others may run: reads that were asked for since wait for
    * the whole group.
    */
-  async #apply(group: readonly Write[], lastSequence: number): Promise<void> {
+  async #apply(group: readonly Resolved[], lastSequence: number): Promise<void> {
     const slice = new Slice()
     let sequence = lastSequence
     for (const item of group) {
@@ -292,7 +321,7 @@ export class Writer {
         this.#state.poisonWith(failure)
         throw withOutcome(failure, 'unknown')
       }
-      item.resolve(deleted)
+      item.resolve({ deleted, patched: item.patched })
     }
   }
 
@@ -303,11 +332,10 @@ export class Writer {
     state.assertWritable()
     const rows = group.reduce((sum, { rowCount }) => sum + rowCount, 0)
     try {
-      if (rows > 0) {
-        while (state.sealed.length >= sealedCountMax) await this.#flush()
-        await state.context.reserve.ensure(this.#dataSize(group))
-      }
+      if (rows > 0) while (state.sealed.length >= sealedCountMax) await this.#flush()
       await state.loadIds()
+      await this.#resolve(group)
+      if (rows > 0) await state.context.reserve.ensure(this.#dataSize(group))
       state.active.reserve(rows)
       await this.#ensureWal()
     } catch (error) {
@@ -316,15 +344,35 @@ export class Writer {
     }
   }
 
+  /** Makes batches of what was asked for. What can't be done fails alone, and what comes to nothing is done. */
+  async #resolve(group: readonly Write[]): Promise<void> {
+    const pending = new PendingPayloads(this.#state)
+    for (const item of group) {
+      if (item.isSettled || (item.batch !== undefined && typeof item.asked === 'function')) continue
+      try {
+        if (typeof item.asked === 'function') {
+          item.batch = await item.asked()
+        } else {
+          const { batch, patched } = await pending.resolve(item.asked)
+          item.batch = batch
+          item.patched = patched
+        }
+        if (item.batch.operations.length === 0) item.resolve({ deleted: 0, patched: 0 })
+      } catch (error) {
+        item.reject(withOutcome(error, 'none'))
+      }
+    }
+  }
+
   /** Bytes of the collection on disk once a group is written. */
   #dataSize(group: readonly Write[]): number {
     let size = this.walSize
-    for (const { batch } of group) size += batch.bytes.length
+    for (const { batch } of group) size += batch?.bytes.length ?? 0
     for (const { file } of this.#state.segments) size += file.length
     return size
   }
 
-  async #append(group: readonly Write[]): Promise<WalWriter> {
+  async #append(group: readonly Resolved[]): Promise<WalWriter> {
     const wal = this.#wal!
     const before = wal.size
     try {
@@ -471,6 +519,11 @@ export class Writer {
   }
 }
 
+/** Rows that operations may bring: a patched document may move to another row. */
+function rowCountOf(operations: readonly { readonly kind: string }[]): number {
+  return operations.reduce((sum, { kind }) => sum + Number(kind !== 'delete'), 0)
+}
+
 function rejectAll(group: readonly Write[], error: unknown): void {
   for (const item of group) item.reject(error)
 }
@@ -482,6 +535,11 @@ function asIsovecError(error: unknown): IsovecError {
 
 /** The same failure with what is known of the write. */
 function withOutcome(error: unknown, outcome: 'none' | 'unknown'): IsovecError {
-  const { code, message, cause, file } = asIsovecError(error)
-  return new IsovecError(code, message, { cause, outcome, ...(file === undefined ? {} : { file }) })
+  const { code, message, cause, file, field } = asIsovecError(error)
+  return new IsovecError(code, message, {
+    cause,
+    outcome,
+    ...(file === undefined ? {} : { file }),
+    ...(field === undefined ? {} : { field }),
+  })
 }

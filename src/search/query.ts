@@ -8,6 +8,7 @@ import type { Bitmap } from '../codec/bitmap.ts'
 import type { Metric } from '../kernel/index.ts'
 import type { Slice } from '../slice.ts'
 import type { SearchSource, Snapshot } from '../snapshot.ts'
+import { efFor, rescoredCount } from './beams.ts'
 import { type Candidate, Ranking } from './ranking.ts'
 import { type Scan, scan, score } from './scan.ts'
 
@@ -24,8 +25,10 @@ export type Query = {
   readonly isExact: boolean
   /** Hits to find, those skipped by an offset included. */
   readonly count: number
-  /** Beam of graph walks; the engine's choice if undefined. */
+  /** Beam of graph walks; chosen for the recall if undefined. */
   readonly ef: number | undefined
+  /** Recall that walks are to reach. */
+  readonly recall: number
   readonly minScore: number
   /** Under a filter: the rows of each source that pass it and that the snapshot sees; no others are returned. */
   readonly open?: ReadonlyMap<SearchSource, Bitmap> | undefined
@@ -55,7 +58,7 @@ const hopCost = 0.25
 const seedCount = 16
 
 /**
- * The beam for a number of hits where the caller names none: recall@k is at least 0.95 for k from 1 to 100 on the hardest real set at
+ * The beam for a number of hits where a graph's own were not measured: recall@k is at least 0.95 for k from 1 to 100 on the hardest real set at
  * hand (SIFT descriptors; test/kernel/real.test.ts), and well above that on sentence embeddings.
  */
 export function defaultEf(count: number): number {
@@ -118,9 +121,9 @@ async function finish<T>(work: Generator<void, T>, slice: Slice): Promise<T> {
   }
 }
 
-/** The beam of a query. */
-function efOf(query: Query): number {
-  return Math.max(query.count, query.ef ?? defaultEf(query.count))
+/** The beam of a query in a source's graph. */
+function efOf({ beams }: SearchSource, { count, ef, recall }: Query): number {
+  return Math.max(count, ef ?? Math.min(efMax, efFor(beams, count, recall) ?? defaultEf(count)))
 }
 
 /** How a walk is to go about a filter: `measured` rows at most, none of them returned that isn't open. */
@@ -133,7 +136,7 @@ type Filtered = { readonly open: Bitmap | undefined; readonly count: number; rea
 function planWalk(source: SearchSource, query: Query, open: Bitmap | undefined, count: number): Filtered | undefined {
   const { image, rowCount } = source
   if (query.isExact || !image.hasGraph || query.metric !== image.metric) return undefined
-  const ef = efOf(query)
+  const ef = efOf(source, query)
   if (ef > walkedEfMax) return undefined
   const share = count / rowCount
   const isGated = share >= gatedShareMin
@@ -153,7 +156,7 @@ function walk(
   ranking: Ranking,
 ): { visited: number; isEnough: boolean } {
   const { image } = source
-  const ef = efOf(query)
+  const ef = efOf(source, query)
   if (beam.rows.length < ef) beam = { rows: new Uint32Array(ef), distances: new Float32Array(ef) }
   image.prepare(query.vector, query.metric)
   const filter =
@@ -164,17 +167,12 @@ function walk(
         : { open: open.words, seeds: seedsOf(open), budget: count }
   const found = image.search(ef, beam, filter)
   const before = ranking.size
-  const rows = beam.rows.subarray(0, Math.min(found.count, rescoreCount(query.count)))
+  const rows = beam.rows.subarray(0, Math.min(found.count, rescoredCount(query.count)))
   score({ source, query, rows: open === undefined ? undefined : rows, sequence }, rows, ranking)
   const wanted = Math.min(query.count, open === undefined ? source.liveCount : count)
   const isEnough = ranking.size - before >= wanted
   if (!isEnough) ranking.truncate(before)
   return { visited: found.visited, isEnough }
-}
-
-/** Rows whose order by code is settled by their exact scores, for a number of hits. */
-function rescoreCount(count: number): number {
-  return 2 * count + 20
 }
 
 /** Some of the open rows, from all over the source. */

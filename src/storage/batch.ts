@@ -2,9 +2,10 @@
  * Batches: the operations of one atomic write, checked and encoded once, in the form in which the log keeps them.
  *
  * Layout: u32 operation count, u32 zero; then per operation u8 kind, u8 flags, u16 id size, u32 payload size, id, payload, vector.
+ * A patch is kept as what it comes to: the whole new payload, so that replaying it needs nothing of the document before.
  */
 import { ByteReader, ByteWriter, hasLoneSurrogate } from '../codec/bytes.ts'
-import { encodePayload, payloadSizeMax } from '../codec/json.ts'
+import { encodePayload, type JsonObject, payloadSizeMax } from '../codec/json.ts'
 import { IsovecError } from '../errors.ts'
 
 /** Size of an id in UTF-8 bytes, at most. */
@@ -17,6 +18,7 @@ export const dimensionMax = 65_536
 const kindUpsert = 1
 const kindPatch = 2
 const kindDelete = 3
+const kinds = { upsert: kindUpsert, patch: kindPatch, delete: kindDelete } as const
 const flagPayload = 1
 const batchHeaderSize = 8
 const operationHeaderSize = 8
@@ -33,10 +35,30 @@ export type Operation =
       /** `dimension` little-endian 32-bit floats, at any alignment. */
       readonly vector: Uint8Array
     }
+  | { readonly kind: 'patch'; readonly id: string; readonly payload: Uint8Array | undefined }
   | { readonly kind: 'delete'; readonly id: string }
 
 /** An encoded batch. */
 export type Batch = { readonly operations: readonly Operation[]; readonly bytes: Uint8Array }
+
+/** A change of a document's payload that is still to be made of what the payload will be then. */
+export type Change = {
+  readonly kind: 'change'
+  readonly id: string
+  /** Top-level fields to set. */
+  readonly set: JsonObject
+  /** Top-level fields to remove. */
+  readonly unset: readonly string[]
+  /** Where it stands in the call's arguments, for messages. */
+  readonly field: string
+}
+
+/** The operations of one write as they were asked for. */
+export type Draft = {
+  /** The batch, if it needs nothing to be known of the documents before it. */
+  readonly batch: Batch | undefined
+  readonly operations: readonly (Operation | Change)[]
+}
 
 /** Collects the operations of one batch; every check happens here, before anything is stored. */
 export class BatchBuilder {
@@ -44,6 +66,7 @@ export class BatchBuilder {
   readonly #refuseZero: boolean
   readonly #writer: ByteWriter
   #count = 0
+  readonly #changes: { readonly index: number; readonly change: Change }[] = []
   /** Bytes of vectors, ids and payloads: what counts against {@link batchSizeMax}. */
   #contentSize = 0
 
@@ -91,11 +114,50 @@ export class BatchBuilder {
     this.#finish(start, field)
   }
 
-  /** The batch; the builder must not be used after it. */
-  build(): Batch {
+  /** Adds a change of top-level fields of a payload, which are copied. Fields that are `undefined` are left as they are. */
+  patch(id: unknown, payload: unknown, unset: unknown, field: string): void {
+    const start = this.#begin(kindPatch, 0)
+    this.#id(id, start, `${field}.id`)
+    const text = payload === undefined ? '{}' : encodePayload(payload, `${field}.payload`)
+    const change: Change = {
+      kind: 'change',
+      id: id as string,
+      set: JSON.parse(text) as JsonObject,
+      unset: copyFields(unset, `${field}.unset`),
+      field,
+    }
+    for (const name of change.unset) {
+      if (Object.hasOwn(change.set, name)) throw invalid(`${field}.unset`, `${JSON.stringify(name)} is set as well`)
+    }
+    this.#changes.push({ index: this.#count, change })
+    this.#contentSize += text.length
+    this.#finish(start, field)
+  }
+
+  /** Adds an operation that was checked before. */
+  add(operation: Operation, field: string): void {
+    const payload = operation.kind === 'delete' ? undefined : operation.payload
+    if (payload !== undefined && payload.length > payloadSizeMax) {
+      throw invalid(`${field}.payload`, `a payload of ${payload.length} bytes is larger than ${payloadSizeMax}`)
+    }
+    const start = this.#begin(kinds[operation.kind], payload === undefined ? 0 : flagPayload)
+    this.#id(operation.id, start, `${field}.id`)
+    if (payload !== undefined) {
+      this.#writer.bytes(payload)
+      this.#writer.patchUint32(start + 4, payload.length)
+    }
+    if (operation.kind === 'upsert') this.#writer.bytes(operation.vector)
+    this.#finish(start, field)
+  }
+
+  /** What was collected; the builder must not be used after it. */
+  build(): Draft {
     this.#writer.patchUint32(0, this.#count)
     const bytes = this.#writer.finish()
-    return { bytes, operations: decodeBatch(bytes, this.#dimension, 'batch', 0) }
+    const operations: (Operation | Change)[] = decodeBatch(bytes, this.#dimension, 'batch', 0)
+    if (this.#changes.length === 0) return { operations, batch: { operations: operations as Operation[], bytes } }
+    for (const { index, change } of this.#changes) operations[index] = change
+    return { operations, batch: undefined }
   }
 
   #begin(kind: number, flags: number): number {
@@ -158,14 +220,12 @@ function decodeOperation(reader: ByteReader, dimension: number): Operation {
   if (idSize === 0 || idSize > idSizeMax) throw reader.corrupt(`an id of ${idSize} bytes`)
   const id = reader.utf8(idSize)
   if (kind === kindDelete && flags === 0 && payloadSize === 0) return { kind: 'delete', id }
-  if (kind === kindPatch) {
-    throw new IsovecError('UNSUPPORTED_VERSION', 'the log holds a patch, which this version cannot replay')
-  }
   const hasPayload = flags === flagPayload
-  if (kind !== kindUpsert || (flags !== 0 && !hasPayload) || hasPayload !== payloadSize > 0) {
+  if ((kind !== kindUpsert && kind !== kindPatch) || (flags !== 0 && !hasPayload) || hasPayload !== payloadSize > 0) {
     throw reader.corrupt(`an operation of unknown kind ${kind}`)
   }
   const payload = hasPayload ? reader.bytes(payloadSize) : undefined
+  if (kind === kindPatch) return { kind: 'patch', id, payload }
   return { kind: 'upsert', id, payload, vector: reader.bytes(dimension * 4) }
 }
 
@@ -194,6 +254,15 @@ export function copyVector(vector: unknown, dimension: number, field: string): F
   const copy = new Float32Array(dimension)
   for (let i = 0; i < dimension; i++) copy[i] = roundedComponent(vector[i], field, i)
   return copy
+}
+
+function copyFields(unset: unknown, field: string): string[] {
+  if (unset === undefined) return []
+  if (!Array.isArray(unset)) throw invalid(field, 'is not an array of names of fields')
+  for (const [index, name] of unset.entries()) {
+    if (typeof name !== 'string') throw invalid(`${field}[${index}]`, 'the name of a field is a string')
+  }
+  return [...unset]
 }
 
 function checkVectorShape(vector: unknown, dimension: number, field: string): asserts vector is ArrayLike<unknown> {

@@ -8,6 +8,7 @@ import { type FileKind, fileName } from './file-names.ts'
 import type { BodyFormat } from './generations.ts'
 import { type GraphFile, hnswMMax } from './graph-file.ts'
 import { BodyReader } from './manifest.ts'
+import type { PatchFile } from './overlay.ts'
 import { metrics, type SegmentFile } from './segment.ts'
 import type { TombstoneFile } from './tombstones.ts'
 
@@ -37,6 +38,7 @@ export type ResolvedCollectionOptions = {
 export type SegmentState = {
   readonly file: SegmentFile
   readonly tombstones?: TombstoneFile
+  readonly patches?: PatchFile
   readonly graph?: GraphFile
 }
 
@@ -61,12 +63,13 @@ const modelLengthMax = 1024
 /** The names of all files that a generation needs beside its logs. */
 export function filesOf(body: CollectionBody): string[] {
   const names: string[] = []
-  for (const { file, tombstones, graph } of body.segments) {
+  for (const { file, tombstones, patches, graph } of body.segments) {
     const add = (kind: FileKind, number: number | undefined): void => {
       if (number !== undefined) names.push(fileName(number, kind))
     }
     add('seg', file.number)
     add('del', tombstones?.number)
+    add('patch', patches?.number)
     add('graph', graph?.number)
   }
   return names
@@ -83,9 +86,10 @@ export const collectionFormat: BodyFormat<CollectionBody> = {
 function encodeCollectionBody(body: CollectionBody): object {
   return {
     ...body,
-    segments: body.segments.map(({ file, tombstones, graph }) => ({
+    segments: body.segments.map(({ file, tombstones, patches, graph }) => ({
       file: { ...file, checksum: encodeChecksum(file.checksum) },
       ...(tombstones === undefined ? {} : { tombstones }),
+      ...(patches === undefined ? {} : { patches }),
       ...(graph === undefined ? {} : { graph: { ...graph, checksum: encodeChecksum(graph.checksum) } }),
     })),
   }
@@ -153,18 +157,21 @@ function decodeSegment(read: BodyReader, value: unknown, place: string): Segment
       firstSequence: read.whole(file.firstSequence, `${place}.file.firstSequence`),
       lastSequence: read.whole(file.lastSequence, `${place}.file.lastSequence`),
     },
-    ...(entry.tombstones === undefined ? {} : { tombstones: decodeTombstones(read, entry.tombstones, place) }),
+    ...(entry.tombstones === undefined
+      ? {}
+      : { tombstones: decodeCounted(read, entry.tombstones, `${place}.tombstones`) }),
+    ...(entry.patches === undefined ? {} : { patches: decodeCounted(read, entry.patches, `${place}.patches`) }),
     ...(entry.graph === undefined ? {} : { graph: decodeGraph(read, entry.graph, place) }),
   }
 }
 
-function decodeTombstones(read: BodyReader, value: unknown, place: string): TombstoneFile {
-  const entry = read.record(value, `${place}.tombstones`)
+function decodeCounted(read: BodyReader, value: unknown, place: string): TombstoneFile & PatchFile {
+  const entry = read.record(value, place)
   return {
-    number: read.whole(entry.number, `${place}.tombstones.number`, 1),
-    length: read.whole(entry.length, `${place}.tombstones.length`, 1),
-    count: read.whole(entry.count, `${place}.tombstones.count`, 1, 2 ** 32 - 2),
-    lastSequence: read.whole(entry.lastSequence, `${place}.tombstones.lastSequence`),
+    number: read.whole(entry.number, `${place}.number`, 1),
+    length: read.whole(entry.length, `${place}.length`, 1),
+    count: read.whole(entry.count, `${place}.count`, 1, 2 ** 32 - 2),
+    lastSequence: read.whole(entry.lastSequence, `${place}.lastSequence`),
   }
 }
 

@@ -24,6 +24,9 @@ export async function rowsVisibleAt(source: MergeSource, sequence: number, slice
 
 /** Rows of one source that lie one after the other in one output. */
 type Piece = {
+  readonly source: Segment | Memtable
+  /** Patches up to this sequence have been brought over, or were copied with the rows. */
+  patchedUpTo: number
   readonly tombstones: Tombstones
   /** Goes on where it stood: an iterator of a map meets what is added behind it, as long as it is not asked beyond the end. */
   readonly deaths: IterableIterator<[row: number, sequence: number]>
@@ -33,8 +36,10 @@ type Piece = {
   readonly base: number
 }
 
-/** Brings deaths among copied rows over to their copies. Deaths only come, so that what was brought over needs no second look. */
-export class DeathTransfer {
+/**
+ * Brings deaths and patches among copied rows over to their copies. Both only come, so that what was brought over needs no second look.
+ */
+export class ChangeTransfer {
   readonly #pieces: Piece[]
 
   /** @param outputs hold the rows of the runs one after the other */
@@ -45,11 +50,16 @@ export class DeathTransfer {
   /** Brings over most of what there is, in slices, so that little is left for {@link finish}. O(tombstones * log(rows)). */
   async advance(slice: Slice): Promise<void> {
     while (!this.#transfer(stepsPerLook)) if (slice.isOver) await slice.next()
+    for (const piece of this.#pieces) {
+      transferPatches(piece)
+      if (slice.isOver) await slice.next()
+    }
   }
 
   /** Brings over, within this turn, what has come since. */
   finish(): void {
     this.#transfer(Number.POSITIVE_INFINITY)
+    for (const piece of this.#pieces) transferPatches(piece)
   }
 
   /** Whether nothing is left. */
@@ -67,17 +77,31 @@ export class DeathTransfer {
   }
 }
 
+function transferPatches(piece: Piece): void {
+  const { source } = piece
+  // Patches of documents in a memtable are rows of their own.
+  if (!('overlay' in source)) return
+  // Oldest first, since each version may be the one that the next generation needs.
+  for (const { row, sequence, payload } of [...source.overlay.since(piece.patchedUpTo)].reverse()) {
+    piece.patchedUpTo = sequence
+    const index = indexOf(piece.rows, row)
+    if (index >= 0) piece.output.patch(piece.base + index, sequence, payload)
+  }
+}
+
 /** The runs cut where one output ends and the next begins. */
 function* piecesOf(runs: readonly RowRun[], outputs: readonly Segment[]): Generator<Piece> {
   let output = 0
   let base = 0
-  for (const { source, rows } of runs) {
-    const { tombstones } = source as Segment | Memtable
+  for (const { source: found, rows, sequence } of runs) {
+    const source = found as Segment | Memtable
+    const { tombstones } = source
     for (let start = 0; start < rows.length; ) {
       const target = outputs[output]!
       const size = Math.min(target.rowCount - base, rows.length - start)
       const part = rows.subarray(start, start + size)
-      yield { tombstones, deaths: tombstones.entries(), taken: 0, rows: part, output: target, base }
+      const deaths = tombstones.entries()
+      yield { source, patchedUpTo: sequence, tombstones, deaths, taken: 0, rows: part, output: target, base }
       start += size
       base += size
       if (base < target.rowCount) continue

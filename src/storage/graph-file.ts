@@ -1,11 +1,12 @@
 /**
  * Graph files: the HNSW graph of one segment, built after it and replaceable without touching it.
  */
-import { readUint64, utf8Encode, writeUint64 } from '../codec/bytes.ts'
+import { readUint64, utf8Encode, viewOf, writeUint64 } from '../codec/bytes.ts'
 import type { RandomAccessFile } from '../directory/directory.ts'
 import { IsovecError } from '../errors.ts'
 import type { Checksum, GraphHeader, VectorImage } from '../kernel/index.ts'
 import { Slice } from '../slice.ts'
+import type { Beam } from '../snapshot.ts'
 import { fileName } from './file-names.ts'
 import {
   corrupt,
@@ -15,6 +16,7 @@ import {
   planImage,
   readSection,
   readSectionHeader,
+  type SectionHeader,
   SectionWriter,
 } from './section-file.ts'
 import type { SegmentFile, StorageContext } from './segment.ts'
@@ -29,6 +31,12 @@ const graphSections: readonly ImagePart[] = [
   [3, 'upperIndex'],
   [4, 'upperLinks'],
 ]
+
+/** The section of what beams give: per beam u32 hits, u32 beam, f32 recall. */
+const beamSection = 5
+const beamSize = 12
+/** Beams that a table may have. */
+const beamCountMax = 1000
 
 /** Rows whose links are checked between two looks at the clock. */
 const validatedRowsPerLook = 4096
@@ -49,11 +57,16 @@ export async function writeGraph(
   number: number,
   segment: SegmentFile,
   image: VectorImage,
+  beams: readonly Beam[],
 ): Promise<GraphFile> {
   const { kernel } = context
   const graph = image.graphHeader()
   const slice = new Slice()
-  const { sections, fileSize } = layOut(await planImage(kernel, image, graphSections, slice))
+  const table = encodeBeams(beams)
+  const { sections, fileSize } = layOut([
+    ...(await planImage(kernel, image, graphSections, slice)),
+    { id: beamSection, length: table.length, checksum: kernel.checksum64(table) },
+  ])
   const { bytes, checksum } = encodeSectionHeader(kernel, magic, context.uuid, number, sections, fileSize, (own) =>
     encodeFields(own, graph, segment),
   )
@@ -62,6 +75,7 @@ export async function writeGraph(
     await file.append(bytes)
     const writer = new SectionWriter(file, sections)
     await writer.image(image, graphSections, slice)
+    await writer.whole(beamSection, table)
     await writer.finish(fileSize)
     await syncFile(file)
   } finally {
@@ -71,7 +85,8 @@ export async function writeGraph(
 }
 
 /**
- * Reads a graph into the image of its segment. Every neighbour, level and count in it is checked before it is walked.
+ * Reads a graph into the image of its segment. Every neighbour, level and count in it is checked before it is walked. Returns what
+ * beams give on it.
  * @throws IsovecError `CORRUPTION`
  */
 export async function loadGraph(
@@ -79,9 +94,10 @@ export async function loadGraph(
   entry: GraphFile,
   segment: SegmentFile,
   image: VectorImage,
-): Promise<void> {
+): Promise<Beam[]> {
   const name = fileName(entry.number, 'graph')
   const file = await openNamed(context, name)
+  let beams: Beam[]
   try {
     const header = await readSectionHeader(context.kernel, file, name, magic, context.uuid, entry.number)
     const isNamed =
@@ -95,6 +111,7 @@ export async function loadGraph(
       if (section?.length !== image.section(kind).byteLength) throw corrupt(name, 128, `section ${id} has a wrong size`)
       await readSection(context.kernel, file, name, section, (offset, bytes) => image.writeSection(kind, offset, bytes))
     }
+    beams = await readBeams(context, file, name, header)
   } finally {
     await file.close()
   }
@@ -106,6 +123,45 @@ export async function loadGraph(
     if (problem !== null) throw corrupt(name, 0, problem)
     if (slice.isOver) await slice.next()
   }
+  return beams
+}
+
+function encodeBeams(beams: readonly Beam[]): Uint8Array {
+  const bytes = new Uint8Array(beams.length * beamSize)
+  const view = viewOf(bytes)
+  for (const [index, { k, ef, recall }] of beams.entries()) {
+    view.setUint32(index * beamSize, k, true)
+    view.setUint32(index * beamSize + 4, ef, true)
+    view.setFloat32(index * beamSize + 8, recall, true)
+  }
+  return bytes
+}
+
+async function readBeams(
+  { kernel }: StorageContext,
+  file: RandomAccessFile,
+  name: string,
+  { sections }: SectionHeader,
+): Promise<Beam[]> {
+  const section = sections.get(beamSection)
+  const count = (section?.length ?? Number.NaN) / beamSize
+  if (section === undefined || !Number.isInteger(count) || count > beamCountMax) {
+    throw corrupt(name, 128, 'the table of beams has a wrong size')
+  }
+  const bytes = new Uint8Array(section.length)
+  await readSection(kernel, file, name, section, (offset, piece) => bytes.set(piece, offset))
+  const view = viewOf(bytes)
+  return Array.from({ length: count }, (_, index) => {
+    const at = index * beamSize
+    const beam = {
+      k: view.getUint32(at, true),
+      ef: view.getUint32(at + 4, true),
+      recall: view.getFloat32(at + 8, true),
+    }
+    const isPossible = beam.k > 0 && beam.ef >= beam.k && beam.recall >= 0 && beam.recall <= 1
+    if (!isPossible) throw corrupt(name, section.offset + at, 'a beam is impossible')
+    return beam
+  })
 }
 
 /** A file that a manifest names and that isn't there is damage, not a wrong argument. */

@@ -35,6 +35,11 @@ export class MemoryColumns implements AttributeColumns {
     this.#log = new AttributeLog(name, limits)
   }
 
+  /** Rows taken in so far. */
+  get rowCount(): number {
+    return this.#log.rowCount
+  }
+
   /** Bytes of memory that the rows taken in so far take. */
   get memorySize(): number {
     return this.#log.memorySize

@@ -4,9 +4,12 @@
  * A new version of a document is a new row; the old row dies at the sequence of the new one. So a snapshot is a sequence, and nothing
  * is copied for it.
  */
+import type { Bitmap } from '../codec/bitmap.ts'
 import { assert, IsovecError } from '../errors.ts'
 import type { Quantizer, VectorImage } from '../kernel/index.ts'
-import type { IdKey, MergeSource } from '../snapshot.ts'
+import type { Slice } from '../slice.ts'
+import type { Condition, IdKey, MergeSource } from '../snapshot.ts'
+import { MemoryColumns } from './memory-columns.ts'
 import type { StorageContext } from './segment.ts'
 import { Tombstones } from './tombstones.ts'
 
@@ -25,6 +28,7 @@ export class Memtable implements MergeSource {
   readonly #payloads: (Uint8Array | undefined)[] = []
   readonly #sequences: number[] = []
   readonly tombstones = new Tombstones()
+  readonly #columns = new MemoryColumns(this)
   readonly #quantization: 'auto' | 'sq8' | 'none'
   #reserved = reserveMin
   #size = 0
@@ -42,6 +46,10 @@ export class Memtable implements MergeSource {
 
   get image(): VectorImage {
     return this.#image
+  }
+
+  get beams(): readonly [] {
+    return []
   }
 
   get isImageLoaded(): boolean {
@@ -62,7 +70,7 @@ export class Memtable implements MergeSource {
 
   /** Bytes of ids, payloads, vectors and tables. */
   get memorySize(): number {
-    return this.#size + this.#image.bytes
+    return this.#size + this.#image.bytes + this.#columns.memorySize
   }
 
   async loadImage(): Promise<void> {}
@@ -122,8 +130,29 @@ export class Memtable implements MergeSource {
     return this.#ids[row]!
   }
 
+  /** Rows are never patched: a patched document is a new row with the vector of the old one. */
   payloadAt(row: number): Uint8Array | undefined {
     return this.#payloads[row]
+  }
+
+  get areColumnsLoaded(): boolean {
+    return this.#columns.rowCount === this.rowCount
+  }
+
+  loadColumns(slice: Slice): Promise<void> {
+    return this.#columns.extend(slice)
+  }
+
+  matchPayloads(path: string, condition: Condition, _sequence: number, rowCount: number): Bitmap {
+    return this.#columns.match(path, condition, rowCount)
+  }
+
+  addIds(ids: ReadonlySet<string>, rows: Bitmap): void {
+    for (let row = 0; row < rows.length; row++) if (ids.has(this.#ids[row]!)) rows.add(row)
+  }
+
+  keepVisible(rows: Bitmap, sequence: number): void {
+    for (let row = 0; row < rows.length; row++) if (!this.isVisible(row, sequence)) rows.remove(row)
   }
 
   payloadSizeAt(row: number): number {

@@ -7,6 +7,7 @@ import type { Checksum, Quantizer, VectorImage } from '../kernel/index.ts'
 import { vectorStride } from '../kernel/index.ts'
 import type { Slice } from '../slice.ts'
 import type { MergeSource } from '../snapshot.ts'
+import { ColumnBuilder } from './column-builder.ts'
 import { fileName } from './file-names.ts'
 import { type IdTable, IdTableBuilder } from './id-table.ts'
 import { BlockWriter, blockedSize, blockSize } from './payload-blocks.ts'
@@ -36,8 +37,8 @@ export const codedRowsMin = 256
 /** Sum of ids, and of payloads, that one segment may hold: offsets are 32-bit. */
 export const segmentDataSizeMax = 2 ** 32 - 1
 
-/** Rows of one source that go into a segment, in order. */
-export type RowRun = { readonly source: MergeSource; readonly rows: Uint32Array }
+/** Rows of one source that go into a segment, in order, with their payloads as of a sequence. */
+export type RowRun = { readonly source: MergeSource; readonly rows: Uint32Array; readonly sequence: number }
 
 /** Rows between two looks at the clock. */
 const rowsPerLook = 64
@@ -63,7 +64,8 @@ export async function writeSegment(
     await copyVectors(context, image, runs, slice)
     await quantize(image, quantization, slice)
     const rows = await copyRows(context, runs, rowCount, slice)
-    const file = await writeFile(context, number, runs, image, rows, slice, onProgress)
+    const columns = await buildColumns(fileName(number, 'seg'), runs, rowCount, slice)
+    const file = await writeFile(context, number, runs, image, { ...rows, columns }, slice, onProgress)
     return await Segment.open(context, file, new Tombstones(), {
       image,
       ids: rows.ids,
@@ -126,14 +128,14 @@ async function copyRows(
   let payloadSize = 0
   let firstSequence = Number.MAX_SAFE_INTEGER
   let lastSequence = 0
-  for (const { source, rows } of runs) {
+  for (const { source, rows, sequence: asOf } of runs) {
     for (const row of rows) {
       ids.add(source.idAt(row))
       const sequence = source.sequenceAt(row)
       writeUint64(sequenceView, target * 8, sequence)
       firstSequence = Math.min(firstSequence, sequence)
       lastSequence = Math.max(lastSequence, sequence)
-      payloadSize += source.payloadSizeAt(row)
+      payloadSize += source.payloadSizeAt(row, asOf)
       payloadOffsets[++target] = payloadSize
       if (target % rowsPerLook === 0 && slice.isOver) await slice.next()
     }
@@ -144,12 +146,31 @@ async function copyRows(
   return { ids: ids.build(), payloadOffsets, payloadSize, sequences, firstSequence, lastSequence }
 }
 
+/** Attribute columns of the payloads. They come before the payloads in the file, so payloads are read twice. */
+async function buildColumns(
+  name: string,
+  runs: readonly RowRun[],
+  rowCount: number,
+  slice: Slice,
+): Promise<Uint8Array> {
+  const builder = new ColumnBuilder(rowCount, name)
+  let target = 0
+  for (const { source, rows, sequence } of runs) {
+    for (const row of rows) {
+      const found = source.payloadAt(row, sequence)
+      builder.add(target++, found instanceof Promise ? await found : found)
+      if (slice.isOver) await slice.next()
+    }
+  }
+  return builder.finishInSlices(slice)
+}
+
 async function writeFile(
   context: StorageContext,
   number: number,
   runs: readonly RowRun[],
   image: VectorImage,
-  rows: RowTables,
+  rows: RowTables & { readonly columns: Uint8Array },
   slice: Slice,
   onProgress: ((rows: number) => void) | undefined,
 ): Promise<SegmentFile> {
@@ -204,13 +225,17 @@ function segmentFields(context: StorageContext, image: VectorImage, rows: RowTab
   }
 }
 
-function tableParts(rows: RowTables, quantizer: Quantizer | null): [id: number, bytes: Uint8Array][] {
+function tableParts(
+  rows: RowTables & { readonly columns: Uint8Array },
+  quantizer: Quantizer | null,
+): [id: number, bytes: Uint8Array][] {
   const parts: [number, Uint8Array][] = [
     [sectionIds.idOffsets, asBytes(rows.ids.offsets)],
     [sectionIds.idBytes, rows.ids.bytes],
     [sectionIds.idSlots, asBytes(rows.ids.slots)],
     [sectionIds.payloadOffsets, asBytes(rows.payloadOffsets)],
     [sectionIds.sequences, rows.sequences],
+    [sectionIds.columns, rows.columns],
   ]
   if (quantizer !== null) parts.push([sectionIds.origin, asBytes(quantizer.origin)])
   return parts
@@ -243,9 +268,9 @@ async function writePayloads(
     if (blocks.push(block) * blockSize >= transferSize) await flushBlocks()
   })
   let written = 0
-  for (const { source, rows } of runs) {
+  for (const { source, rows, sequence } of runs) {
     for (const row of rows) {
-      const found = source.payloadAt(row)
+      const found = source.payloadAt(row, sequence)
       const payload = found instanceof Promise ? await found : found
       if (payload !== undefined) await cutter.write(payload)
       if (++written % rowsPerLook !== 0) continue

@@ -3,6 +3,7 @@
  *
  * Opening one reads its 4 KiB header; ids, vectors and the graph are brought into memory, verified, when they are first needed.
  */
+import type { Bitmap } from '../codec/bitmap.ts'
 import { readUint64, utf8Encode, writeUint64 } from '../codec/bytes.ts'
 import type { Directory, RandomAccessFile } from '../directory/directory.ts'
 import { assert, IsovecError } from '../errors.ts'
@@ -18,10 +19,12 @@ import {
   vectorStride,
 } from '../kernel/index.ts'
 import { Slice } from '../slice.ts'
-import type { IdKey, MergeSource } from '../snapshot.ts'
+import type { Beam, Condition, IdKey, MergeSource } from '../snapshot.ts'
+import { type Columns, openColumns } from './columns.ts'
 import { fileName } from './file-names.ts'
 import { type GraphFile, loadGraph } from './graph-file.ts'
-import { areOffsetsValid, findId, type IdTable, idAt, slotCountFor } from './id-table.ts'
+import { areOffsetsValid, findId, type IdTable, idAt, idKey, slotCountFor } from './id-table.ts'
+import { Overlay, type PatchFile } from './overlay.ts'
 import { type BlockCache, BlockReader, blockSize, dataSizeOf } from './payload-blocks.ts'
 import type { Reserve } from './reserve.ts'
 import { corrupt, readSection, readSectionHeader, type Section, type SectionHeader } from './section-file.ts'
@@ -29,7 +32,7 @@ import type { TombstoneFile, Tombstones } from './tombstones.ts'
 
 export const segmentMagic = utf8Encode('isovecSG')
 
-/** Section ids; 32 and above are kept for attribute columns. */
+/** Section ids. */
 export const sectionIds = {
   idOffsets: 1,
   idBytes: 2,
@@ -42,6 +45,7 @@ export const sectionIds = {
   terms: 9,
   origin: 10,
   payloads: 11,
+  columns: 32,
 } as const
 
 /** Rows whose codes are checked between two looks at the clock. */
@@ -167,6 +171,12 @@ export class Segment implements MergeSource {
   readonly tombstones: Tombstones
   /** The tombstone file that the newest manifest names. */
   tombstoneFile: TombstoneFile | undefined
+  /** Payloads that were patched. */
+  overlay = new Overlay()
+  /** The patch file that the newest manifest names. */
+  patchFile: PatchFile | undefined
+  /** What beams give on the graph, where that was measured. */
+  beams: readonly Beam[] = []
   /** The graph file that the newest manifest names. */
   graphFile: GraphFile | undefined
   /**
@@ -189,7 +199,9 @@ export class Segment implements MergeSource {
   #image: VectorImage | undefined
   #loadingIds: Promise<void> | undefined
   #loadingImage: Promise<void> | undefined
+  #columns: Columns | undefined
   #loadingSequences: Promise<void> | undefined
+  #loadingColumns: Promise<void> | undefined
   #closing: Promise<void> | undefined
   #users = 1
 
@@ -285,7 +297,12 @@ export class Segment implements MergeSource {
     const ids = this.#ids
     const tables = ids === undefined ? 0 : ids.bytes.length + ids.offsets.byteLength + ids.slots.byteLength
     return (
-      tables + (this.#payloadOffsets?.byteLength ?? 0) + (this.#sequences?.byteLength ?? 0) + (this.#image?.bytes ?? 0)
+      tables +
+      (this.#payloadOffsets?.byteLength ?? 0) +
+      (this.#sequences?.byteLength ?? 0) +
+      (this.#image?.bytes ?? 0) +
+      (this.#columns?.memorySize ?? 0) +
+      this.overlay.memorySize
     )
   }
 
@@ -357,7 +374,55 @@ export class Segment implements MergeSource {
     return true
   }
 
-  payloadAt(row: number): Uint8Array | undefined | Promise<Uint8Array | undefined> {
+  payloadAt(row: number, sequence: number): Uint8Array | undefined | Promise<Uint8Array | undefined> {
+    const patch = this.overlay.find(row, sequence)
+    return patch < 0 ? this.#ownPayloadAt(row) : this.overlay.payloadOf(patch)
+  }
+
+  get areColumnsLoaded(): boolean {
+    return this.#columns !== undefined
+  }
+
+  loadColumns(): Promise<void> {
+    this.#loadingColumns ??= this.#readColumns().catch((error: unknown) => {
+      this.#loadingColumns = undefined
+      throw error
+    })
+    return this.#loadingColumns
+  }
+
+  matchPayloads(path: string, condition: Condition, sequence: number): Bitmap | Promise<Bitmap> {
+    assert(this.#columns !== undefined, 'columns are loaded before they are asked')
+    const found = this.#columns.match(path, condition)
+    if (this.overlay.count === 0) return found
+    const { overlay } = this
+    return found instanceof Promise
+      ? found.then((rows) => overlay.correct(rows, path, condition, sequence))
+      : overlay.correct(found, path, condition, sequence)
+  }
+
+  addIds(ids: ReadonlySet<string>, rows: Bitmap): void {
+    for (const id of ids) {
+      const row = this.find(idKey(id, this.#context.hashSeed))
+      if (row >= 0) rows.add(row)
+    }
+  }
+
+  keepVisible(rows: Bitmap, sequence: number): void {
+    for (const [row, died] of this.tombstones.entries()) if (died <= sequence) rows.remove(row)
+  }
+
+  /** Lays a new payload over a row's from `sequence` on. */
+  patch(row: number, sequence: number, payload: Uint8Array | undefined): void {
+    this.overlay.add(row, sequence, payload)
+  }
+
+  /** Forgets payloads that were replaced by a committed sequence, unless somebody may still see them. */
+  forgetPatches(sequence: number): void {
+    if (this.#users === 1) this.overlay.forget(sequence)
+  }
+
+  #ownPayloadAt(row: number): Uint8Array | undefined | Promise<Uint8Array | undefined> {
     assert(this.#payloadOffsets !== undefined, 'row offsets are loaded before payloads are read')
     const start = this.#payloadOffsets[row]!
     const end = this.#payloadOffsets[row + 1]!
@@ -366,7 +431,9 @@ export class Segment implements MergeSource {
     return this.#payloads.read(start, end)
   }
 
-  payloadSizeAt(row: number): number {
+  payloadSizeAt(row: number, sequence: number): number {
+    const patch = this.overlay.find(row, sequence)
+    if (patch >= 0) return this.overlay.payloadOf(patch)?.length ?? 0
     assert(this.#payloadOffsets !== undefined, 'row offsets are loaded before they are used')
     return this.#payloadOffsets[row + 1]! - this.#payloadOffsets[row]!
   }
@@ -468,7 +535,7 @@ export class Segment implements MergeSource {
   /** A damaged graph is as good as none: it makes searches quick, no more, and can be built again. */
   async #readGraph(graphFile: GraphFile, image: VectorImage): Promise<void> {
     try {
-      await loadGraph(this.#context, graphFile, this.file, image)
+      this.beams = await loadGraph(this.#context, graphFile, this.file, image)
     } catch (error) {
       if (!(error instanceof IsovecError) || error.code !== 'CORRUPTION') throw error
       image.dropGraph()
@@ -479,8 +546,9 @@ export class Segment implements MergeSource {
 
   /** Verifies what is read by row, or not at all before a merge. */
   async #verifyRows(): Promise<void> {
-    const sequences = this.#section(sectionIds.sequences)
-    await readSection(this.#context.kernel, this.#reader, this.name, sequences, () => {})
+    for (const id of [sectionIds.sequences, sectionIds.columns]) {
+      await readSection(this.#context.kernel, this.#reader, this.name, this.#section(id), () => {})
+    }
     await this.#payloads.verify()
   }
 
@@ -488,6 +556,13 @@ export class Segment implements MergeSource {
     await readSection(this.#context.kernel, this.#reader, this.name, this.#section(id), (offset, bytes) =>
       image.writeSection(kind, offset, bytes),
     )
+  }
+
+  async #readColumns(): Promise<void> {
+    await this.loadIds()
+    const bytes = new Uint8Array(this.#section(sectionIds.columns).length)
+    await this.#fill(sectionIds.columns, bytes)
+    this.#columns = openColumns(bytes, this.rowCount, (row) => this.#ownPayloadAt(row), this.name)
   }
 
   async #readSequences(): Promise<void> {
@@ -552,6 +627,7 @@ function checkSections(header: SectionHeader, fields: SegmentFields, name: strin
     if (header.sections.get(id)?.length !== size) throw corrupt(name, 128, `section ${id} has not the size of its rows`)
   }
   const payloads = header.sections.get(sectionIds.payloads)
+  if (!header.sections.has(sectionIds.columns)) throw corrupt(name, 128, 'the attribute columns are missing')
   if (!header.sections.has(sectionIds.idBytes) || payloads === undefined || dataSizeOf(payloads.length) === undefined) {
     throw corrupt(name, 128, 'a section is missing')
   }

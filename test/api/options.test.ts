@@ -112,7 +112,7 @@ describe('the index', () => {
     expect(reopened.options.hnsw).toEqual({ M: 6, efConstruction: 40 })
     expect(await reopened.hasIndex()).toBe(true)
     const { vector } = firstOf(clusteredDocuments(1, 8))
-    expect((await reopened.search({ vector })).plan).toBe('graph')
+    expect((await reopened.search({ vector, ef: 40 })).plan).toBe('graph')
     await reopened.buildIndex({ M: 24 })
     expect(reopened.options.hnsw).toEqual({ M: 24, efConstruction: 40 })
     expect((await reopened.stats()).indexBytes).toBeGreaterThan(3 * indexBytes)

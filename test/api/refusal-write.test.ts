@@ -220,17 +220,6 @@ describe('a write refuses', () => {
     expect(await collection.count()).toBe(0)
   })
 
-  it('what comes in a later version, by name', async () => {
-    const { collection } = await newCollection({ dimension })
-    const cases: Promise<unknown>[] = [
-      collection.write([{ patch: { id: 'x' } }] as never),
-      collection.count({ a: 1 } as never),
-      collection.iterate({ filter: {} } as never).next(),
-      collection.get('x', { include: { payload: ['a'] } } as never),
-    ]
-    for (const promise of cases) await expectFailure(promise, 'UNSUPPORTED')
-  })
-
   it('a payload that refers to one object exponentially often, at once', async () => {
     const { collection } = await newCollection({ dimension })
     let payload: object = { a: 1 }

@@ -54,7 +54,7 @@ describe.each(storeKinds)('writes on the %s backend', (kind) => {
             await collection.write(step)
             for (const each of step) {
               if ('upsert' in each) model.set(each.upsert.id, each.upsert.payload!.number)
-              else model.delete(each.delete)
+              else if ('delete' in each) model.delete(each.delete)
             }
           }
         }

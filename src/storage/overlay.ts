@@ -1,0 +1,278 @@
+/**
+ * Patched payloads of one segment, and the file that keeps them. A patch leaves the segment as it is: the row's new payload lies over
+ * the old one from its sequence on.
+ *
+ * File: 64-byte header (magic, versions, uuid, segment number, count, checksum), then per row u32 row, u32 size of its payload, u64
+ * sequence, in the order of rows; then the payloads one after the other. A row that has no payload any more has size 0.
+ */
+import type { Bitmap } from '../codec/bitmap.ts'
+import { bytesEqual, readUint64, utf8Encode, viewOf, writeUint64 } from '../codec/bytes.ts'
+import { payloadSizeMax } from '../codec/json.ts'
+import type { Directory } from '../directory/directory.ts'
+import { IsovecError } from '../errors.ts'
+import type { Checksum, Kernel } from '../kernel/index.ts'
+import type { Slice } from '../slice.ts'
+import type { Condition } from '../snapshot.ts'
+import { checkReaderVersion, hasMagic, writePreamble } from './file-header.ts'
+import { fileName } from './file-names.ts'
+import { MemoryColumns } from './memory-columns.ts'
+import { syncFile } from './sync-file.ts'
+
+const magic = utf8Encode('isovecPT')
+const headerSize = 64
+const checksumOffset = 56
+const entrySize = 16
+/** Versions beyond one for each row that are kept although nobody can see them any more. */
+const staleCountMax = 1024
+
+/** Payloads that lie over those of a segment's rows, each from a sequence on. */
+export class Overlay {
+  #rows: number[] = []
+  #sequences: number[] = []
+  #payloads: (Uint8Array | undefined)[] = []
+  /** The version of the same row before each, or -1. */
+  #previous: number[] = []
+  /** The newest version of each row. */
+  #newest = new Map<number, number>()
+  #columns: MemoryColumns | undefined
+  #size = 0
+
+  /** Rows that were patched. */
+  get count(): number {
+    return this.#newest.size
+  }
+
+  /** Bytes of the payloads. */
+  get size(): number {
+    return this.#size
+  }
+
+  /** Bytes of memory. */
+  get memorySize(): number {
+    return this.#size + this.#rows.length * 64 + (this.#columns?.memorySize ?? 0)
+  }
+
+  /**
+   * Lays a payload over a row's from `sequence` on. What is earlier than another patch of the row is known already and left out; of one
+   * sequence the last counts.
+   */
+  add(row: number, sequence: number, payload: Uint8Array | undefined): void {
+    const newest = this.#newest.get(row)
+    if (newest !== undefined && this.#sequences[newest]! > sequence) return
+    const version = this.#rows.length
+    this.#previous.push(newest ?? -1)
+    this.#newest.set(row, version)
+    this.#rows.push(row)
+    this.#sequences.push(sequence)
+    this.#payloads.push(payload)
+    this.#size += payload?.length ?? 0
+  }
+
+  /** Forgets what was replaced by a sequence, once that has become much: nobody may still see it, and no file may need it. */
+  forget(sequence: number): void {
+    if (this.#rows.length <= 2 * this.#newest.size + staleCountMax) return
+    const patches = [...this.since(0)]
+    const replacedAt = new Map<number, number>()
+    const kept: PatchedRow[] = []
+    for (const patch of patches) {
+      if ((replacedAt.get(patch.row) ?? Number.POSITIVE_INFINITY) > sequence) kept.push(patch)
+      replacedAt.set(patch.row, patch.sequence)
+    }
+    this.#rows = []
+    this.#sequences = []
+    this.#payloads = []
+    this.#previous = []
+    this.#newest = new Map()
+    this.#columns = undefined
+    this.#size = 0
+    for (const { row, sequence: since, payload } of kept.reverse()) this.add(row, since, payload)
+  }
+
+  /** The version of a row that is seen at a sequence, or -1 if that is the segment's own. */
+  find(row: number, sequence: number): number {
+    let version = this.#newest.get(row) ?? -1
+    while (version >= 0 && this.#sequences[version]! > sequence) version = this.#previous[version]!
+    return version
+  }
+
+  /** The payload of a version. */
+  payloadOf(version: number): Uint8Array | undefined {
+    return this.#payloads[version]
+  }
+
+  /** Corrects what a condition was found to hold for, by the segment's own columns, in those rows that are patched at a sequence. */
+  correct(matches: Bitmap, path: string, condition: Condition, sequence: number): Bitmap {
+    this.#columns ??= this.#newColumns()
+    const patched = this.#columns.match(path, condition)
+    for (const row of this.#newest.keys()) {
+      const version = this.find(row, sequence)
+      if (version < 0) continue
+      if (patched.has(version)) matches.add(row)
+      else matches.remove(row)
+    }
+    return matches
+  }
+
+  /** Patches after a sequence, newest first. */
+  *since(sequence: number): Generator<PatchedRow> {
+    for (let version = this.#rows.length - 1; version >= 0 && this.#sequences[version]! > sequence; version--) {
+      yield { row: this.#rows[version]!, sequence: this.#sequences[version]!, payload: this.#payloads[version] }
+    }
+  }
+
+  /** The newest sequence of all patches up to one, 0 if there are none. */
+  lastUpTo(sequence: number): number {
+    let version = this.#rows.length - 1
+    while (version >= 0 && this.#sequences[version]! > sequence) version--
+    return version < 0 ? 0 : this.#sequences[version]!
+  }
+
+  /** What the file holds: each row's version at a sequence. In slices; patches that come meanwhile must have later sequences. */
+  async versionsAt(sequence: number, slice: Slice): Promise<PatchedRow[]> {
+    const found: PatchedRow[] = []
+    for (const row of [...this.#newest.keys()].sort((a, b) => a - b)) {
+      const version = this.find(row, sequence)
+      if (version >= 0) found.push({ row, sequence: this.#sequences[version]!, payload: this.#payloads[version] })
+      if (found.length % 1024 === 0 && slice.isOver) await slice.next()
+    }
+    return found
+  }
+
+  #newColumns(): MemoryColumns {
+    const payloads = this.#payloads
+    return new MemoryColumns({
+      get rowCount() {
+        return payloads.length
+      },
+      payloadAt: (version) => payloads[version],
+    })
+  }
+}
+
+/** A row of a patch file. */
+export type PatchedRow = {
+  readonly row: number
+  readonly sequence: number
+  readonly payload: Uint8Array | undefined
+}
+
+/** What a manifest keeps of a patch file. */
+export type PatchFile = {
+  readonly number: number
+  readonly length: number
+  readonly count: number
+  readonly lastSequence: number
+}
+
+/** Writes and syncs the patches of a segment. */
+export async function writePatches(
+  kernel: Kernel,
+  directory: Directory,
+  number: number,
+  uuid: Uint8Array,
+  segment: number,
+  rows: readonly PatchedRow[],
+): Promise<PatchFile> {
+  const dataSize = rows.reduce((sum, { payload }) => sum + (payload?.length ?? 0), 0)
+  const bytes = new Uint8Array(headerSize + rows.length * entrySize + dataSize)
+  const view = viewOf(bytes)
+  writePreamble(bytes, magic)
+  bytes.set(uuid, 16)
+  writeUint64(view, 32, segment)
+  view.setUint32(40, rows.length, true)
+  let entry = headerSize
+  let data = headerSize + rows.length * entrySize
+  let lastSequence = 0
+  for (const { row, sequence, payload } of rows) {
+    view.setUint32(entry, row, true)
+    view.setUint32(entry + 4, payload?.length ?? 0, true)
+    writeUint64(view, entry + 8, sequence)
+    if (payload !== undefined) bytes.set(payload, data)
+    entry += entrySize
+    data += payload?.length ?? 0
+    lastSequence = Math.max(lastSequence, sequence)
+  }
+  const { low, high } = checksumOf(kernel, bytes)
+  view.setUint32(checksumOffset, low, true)
+  view.setUint32(checksumOffset + 4, high, true)
+  const file = await directory.create(fileName(number, 'patch'))
+  try {
+    await file.append(bytes)
+    await syncFile(file)
+  } finally {
+    await file.close()
+  }
+  return { number, length: bytes.length, count: rows.length, lastSequence }
+}
+
+/**
+ * Reads the patches of a segment.
+ * @throws IsovecError `CORRUPTION` where the file is not the one that the manifest names
+ */
+export async function readPatches(
+  kernel: Kernel,
+  directory: Directory,
+  entry: PatchFile,
+  uuid: Uint8Array,
+  segment: number,
+  rowCount: number,
+): Promise<Overlay> {
+  const name = fileName(entry.number, 'patch')
+  const bytes = await readWhole(directory, name, entry)
+  const view = viewOf(bytes)
+  const { low, high } = checksumOf(kernel, bytes)
+  const holds =
+    hasMagic(bytes, magic) &&
+    view.getUint32(checksumOffset, true) === low &&
+    view.getUint32(checksumOffset + 4, true) === high
+  if (!holds) throw corrupt(name, 0, 'the checksum does not hold')
+  checkReaderVersion(bytes, name)
+  const belongs = bytesEqual(bytes.subarray(16, 32), uuid) && readUint64(view, 32) === segment
+  if (!belongs || view.getUint32(40, true) !== entry.count) throw corrupt(name, 16, 'the patches belong elsewhere')
+  const rows: PatchedRow[] = []
+  const dataStart = headerSize + entry.count * entrySize
+  let data = dataStart
+  let before = -1
+  for (let offset = headerSize; offset < dataStart; offset += entrySize) {
+    const row = view.getUint32(offset, true)
+    const size = view.getUint32(offset + 4, true)
+    const sequence = readUint64(view, offset + 8)
+    const isPossible =
+      row > before && row < rowCount && size <= payloadSizeMax && size <= bytes.length - data && sequence !== undefined
+    if (!isPossible || sequence === 0) throw corrupt(name, offset, 'a patch is impossible')
+    rows.push({ row, sequence, payload: size === 0 ? undefined : bytes.subarray(data, data + size) })
+    data += size
+    before = row
+  }
+  if (data !== bytes.length) throw corrupt(name, data, 'the payloads are followed by bytes of no row')
+  const overlay = new Overlay()
+  for (const patch of rows.sort((a, b) => a.sequence - b.sequence)) {
+    overlay.add(patch.row, patch.sequence, patch.payload)
+  }
+  return overlay
+}
+
+async function readWhole(directory: Directory, name: string, entry: PatchFile): Promise<Uint8Array> {
+  const file = await directory.open(name)
+  try {
+    if (file.size !== entry.length || file.size < headerSize + entry.count * entrySize) {
+      throw corrupt(name, 0, `the file has ${file.size} bytes instead of ${entry.length}`)
+    }
+    const bytes = new Uint8Array(file.size)
+    await file.read(0, bytes)
+    return bytes
+  } finally {
+    await file.close()
+  }
+}
+
+function checksumOf(kernel: Kernel, bytes: Uint8Array): Checksum {
+  const hasher = kernel.hasher()
+  hasher.update(bytes.subarray(0, checksumOffset))
+  hasher.update(bytes.subarray(headerSize))
+  return hasher.digest()
+}
+
+function corrupt(file: string, offset: number, problem: string): IsovecError {
+  return new IsovecError('CORRUPTION', `${file}: ${problem} (at byte ${offset})`, { file, offset })
+}
