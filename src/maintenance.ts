@@ -430,6 +430,8 @@ export class Maintenance {
     const outputs: Segment[] = []
     const graphNames: string[] = []
     const runs: RowRun[] = []
+    // Payloads as of where the merge began are needed to its end, whatever is patched meanwhile.
+    for (const input of inputs) input.retain()
     try {
       for (const input of inputs) await input.prepareMerge()
       const { lastSequence } = state.body
@@ -466,7 +468,10 @@ export class Maintenance {
       await state.discard(graphNames)
       throw error
     } finally {
-      for (const input of inputs) input.endMerge()
+      for (const input of inputs) {
+        input.endMerge()
+        input.release()
+      }
     }
   }
 

@@ -1,14 +1,15 @@
 import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import type { Collection, Filter, JsonObject, WriteOperation } from '../../src/index.ts'
+import type { Collection, Database, Filter, JsonObject, WriteOperation } from '../../src/index.ts'
 import { expectFailure } from '../support/failure.ts'
 import { matches, type RawFilter } from '../support/filter-reference.ts'
 import { someDocument, someFilter } from '../support/filters.ts'
 import { runs } from '../support/property.ts'
-import { newCollection, newStore } from '../support/store.ts'
+import { newCollection, newStore, type Store } from '../support/store.ts'
 
 type Stored = { vector: number[]; payload: JsonObject | undefined }
 type Model = Map<string, Stored>
+type Rounds = { n: number; round: number }
 
 const someVector = fc.tuple(fc.integer({ min: -3, max: 3 }), fc.integer({ min: -3, max: 3 }), fc.constant(1))
 const someUpsert = fc.tuple(someDocument, someVector).map(([{ id, payload }, vector]) => ({
@@ -82,6 +83,11 @@ async function expectFiltered(collection: Collection, model: Model, filter: RawF
     expect(result.exact).toBe(true)
   }
   return wanted.size
+}
+
+async function reopened(store: Store, database: Database): Promise<Database> {
+  await database.close()
+  return store.open()
 }
 
 describe('filters', () => {
@@ -267,6 +273,58 @@ describe('patches', () => {
     expect(large).toMatchObject({ status: 'rejected', reason: { code: 'INVALID_ARGUMENT', outcome: 'none' } })
     expect(small).toEqual({ status: 'fulfilled', value: true })
     expect(Object.keys((await collection.get('x'))!.payload!)).toEqual(['a', 'c'])
+  })
+
+  it('hold that come while segments are written and merged', async () => {
+    const store = await newStore('memory')
+    const database = await store.open()
+    const options = { dimension: 24, metric: 'euclidean', compaction: 'manual', index: 'manual' } as const
+    const collection = await database.createCollection<Rounds>('c', options)
+    const vector = (n: number) => Array.from({ length: 24 }, (_, i) => Math.sin(n * (i + 1)))
+    const rounds = new Map<number, number>()
+    for (let part = 0; part < 3; part++) {
+      await collection.ingest(
+        Array.from({ length: 3000 }, (_, i) => part * 3000 + i).map((n) => {
+          rounds.set(n, 0)
+          return { id: String(n), vector: vector(n), payload: { n, round: 0 } }
+        }),
+      )
+      await collection.flush()
+    }
+    let turns = 0
+    let round = 0
+    for (const work of [() => collection.compact(), () => collection.flush(), () => collection.compact()]) {
+      let isDone = false
+      const done = work().finally(() => {
+        isDone = true
+      })
+      do {
+        round++
+        const n = (round * 7919) % 9000
+        if (round % 5 === 0 && rounds.delete(n)) await collection.delete(String(n))
+        else if (rounds.has(n)) {
+          rounds.set(n, round)
+          await collection.patch(String(n), { round })
+        }
+        if (round % 3 === 0 && rounds.has(n)) {
+          rounds.set(n, -round)
+          await collection.upsert({ id: String(n), vector: vector(n), payload: { n, round: -round } })
+        }
+        turns++
+      } while (!isDone)
+      await done
+    }
+    expect(turns).toBeGreaterThan(50)
+    for (const isReopened of [false, true]) {
+      const read = isReopened ? await (await reopened(store, database)).openCollection<Rounds>('c') : collection
+      const found = new Map<number, number>()
+      for await (const { id, payload } of read.iterate({ include: { vector: false } })) {
+        found.set(Number(id), payload!.round)
+      }
+      expect(found).toEqual(rounds)
+      const patched = [...rounds.values()].filter((each) => each > 0).length
+      expect(await read.count({ round: { $gt: 0 } })).toBe(patched)
+    }
   })
 
   it('rewrite no vector and no graph', async () => {
