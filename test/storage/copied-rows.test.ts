@@ -1,7 +1,7 @@
 import * as fc from 'fast-check'
 import { expect, test } from 'vitest'
 import type { Slice } from '../../src/slice.ts'
-import { DeathTransfer, rowsVisibleAt } from '../../src/storage/copied-rows.ts'
+import { ChangeTransfer, rowsVisibleAt } from '../../src/storage/copied-rows.ts'
 import type { Segment } from '../../src/storage/segment.ts'
 import type { RowRun } from '../../src/storage/segment-writer.ts'
 import { Tombstones } from '../../src/storage/tombstones.ts'
@@ -49,9 +49,9 @@ test('deaths are brought over in slices, and what came since in one turn', async
   const tombstones = new Tombstones()
   const rows = Uint32Array.from({ length: 50_000 }, (_, i) => i)
   const { output, killed } = outputOf(rows.length)
-  const runsOf = [{ source: sourceOf(rows.length, tombstones), rows }]
+  const runsOf = [{ source: sourceOf(rows.length, tombstones), rows, sequence: 0 }]
   for (let row = 0; row < 20_000; row++) tombstones.add(row, 5)
-  const deaths = new DeathTransfer(runsOf, [output])
+  const deaths = new ChangeTransfer(runsOf, [output])
   const { slice, count } = shortSlice()
   await deaths.advance(slice)
   expect(killed.length).toBe(20_000)
@@ -77,11 +77,12 @@ test('each death reaches the copy of its row, whichever output that is in and wh
       const copied = all.map(({ fates, tombstones }) => ({
         source: sourceOf(fates.length, tombstones),
         rows: Uint32Array.from(fates.flatMap((fate, row) => (fate < 3 ? [] : [row]))),
+        sequence: 0,
       }))
       const order = all.flatMap(({ fates }) => fates.filter((fate) => fate >= 3))
       const first = Math.min(cut, order.length)
       const outputs = [first, order.length - first].filter((size) => size > 0).map(outputOf)
-      const deaths = new DeathTransfer(
+      const deaths = new ChangeTransfer(
         copied,
         outputs.map(({ output }) => output),
       )

@@ -150,7 +150,7 @@ describe('damage inside of what the newest generation introduced costs nothing',
       test(`${name}, ${end}`, { timeout: 120_000 }, async () => {
         const { image, contents } = await built(end, work)
         const sections = newestSections(image)
-        expect(sections).toHaveLength(11)
+        expect(sections).toHaveLength(12)
         const whole = await opened(memoryBackend(image))
         const expected = await readContents(whole.docs)
         expect(digestOf(expected)).toBe(contents)

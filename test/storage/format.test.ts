@@ -51,7 +51,7 @@ describe('what is written is read', () => {
   test('batches', () => {
     fc.assert(
       fc.property(fc.array(operation), (operations) => {
-        const decoded = decodeBatch(build(operations).bytes, 2, 'batch', 0)
+        const decoded = decodeBatch(build(operations).batch!.bytes, 2, 'batch', 0)
         expect(decoded.length).toBe(operations.length)
         decoded.forEach((entry, i) => {
           const wanted = operations[i]!
@@ -88,7 +88,7 @@ describe('what is written is read', () => {
         fc.nat(8),
         async (batches, cut) => {
           const directory = await emptyDirectory()
-          const bytes = batches.map((batch) => build(batch).bytes)
+          const bytes = batches.map((batch) => build(batch).batch!.bytes)
           const first = await WalWriter.create(kernel, directory, 1, uuid, 7, undefined)
           await first.append(bytes.slice(0, cut))
           await first.sync()
