@@ -96,7 +96,7 @@ async function mixedWork(scenario: Scenario, steps: number): Promise<void> {
   await scenario.create('beta', { dimension: 2, durability: 'buffered', compaction: 'manual' })
   for (let step = 0; step < steps; step++) {
     const name = choose(2) === 0 ? 'alpha' : 'beta'
-    const action = choose(20)
+    const action = choose(21)
     if (action < 5) await scenario.write(name, 1 + choose(4))
     else if (action < 7) await scenario.write(name, 1 + choose(4), choose(2) === 0 ? 'strict' : 'buffered')
     else if (action < 9)
@@ -107,6 +107,7 @@ async function mixedWork(scenario: Scenario, steps: number): Promise<void> {
     else if (action === 14) await scenario.barrier(name, (collection) => collection.sync())
     else if (action === 15) await changeCollections(scenario)
     else if (action < 18) await scenario.reopen()
+    else if (action === 18) void scenario.deleteWhere(name)
     else {
       for (let i = 0; i < 3; i++) void scenario.write(choose(2) === 0 ? 'alpha' : 'beta', 1 + choose(3))
       if (choose(2) === 0) void scenario.barrier(name, (collection) => collection.compact())

@@ -9,6 +9,21 @@ export function textOf(vector: ArrayLike<number>, payload: unknown): string {
   return `${[...bits].map((word) => word.toString(36)).join()} ${payload === undefined ? '' : JSON.stringify(payload)}`
 }
 
+/** The text of a document after a patch; of none without a document. */
+export function patchedText(
+  text: string | undefined,
+  set: { readonly [key: string]: unknown },
+  unset: readonly string[],
+): string | undefined {
+  if (text === undefined) return undefined
+  const at = text.indexOf(' ')
+  const before = text.slice(at + 1)
+  const fields = new Map<string, unknown>(Object.entries({ ...(before === '' ? {} : JSON.parse(before)), ...set }))
+  for (const name of unset) fields.delete(name)
+  if (before === '' && fields.size === 0) return text
+  return `${text.slice(0, at)} ${JSON.stringify(Object.fromEntries(fields))}`
+}
+
 /** Equal for equal contents, whatever their order, and otherwise equal only by a chance of 2^-60 or so. */
 export function digestOf(contents: Contents): string {
   let low = 0

@@ -1,4 +1,4 @@
-import type { Collection, Database } from '../../src/api.ts'
+import type { Collection, Database, Filter, JsonObject } from '../../src/api.ts'
 import type { Choice } from '../../src/directory/crash-image.ts'
 import { type MemoryBackend, memoryBackend, type StoreImage } from '../../src/directory/memory.ts'
 import { openDatabase } from '../../src/index.ts'
@@ -54,8 +54,27 @@ async function checkLookUps(
     if (nearest?.id !== id && textOf(nearest?.vector ?? [], undefined) !== textOf(stored.vector!, undefined)) {
       throw new Error(`${mode} search finds ${nearest?.id} nearest to ${id}`)
     }
+    await checkFilter(collection, contents, stored.payload)
     for (const hit of hits) if (!contents.has(hit.id)) throw new Error(`search finds ${hit.id}, which is not there`)
     if (new Set(hits.map((hit) => hit.id)).size !== hits.length) throw new Error('search finds a document twice')
+  }
+}
+
+/** What columns and patches say must be what payloads say. */
+async function checkFilter(
+  collection: Collection,
+  contents: ReadonlyMap<string, string>,
+  payload: JsonObject | undefined,
+): Promise<void> {
+  for (const key of ['n', 'm']) {
+    const value = payload?.[key]
+    const filter = (value === undefined ? { [key]: { $exists: true } } : { [key]: value }) as Filter
+    const expected = [...contents.values()].filter((text) => {
+      const found = (JSON.parse(text.slice(text.indexOf(' ') + 1) || '{}') as JsonObject)[key]
+      return value === undefined ? found !== undefined : found === value
+    }).length
+    const count = await collection.count(filter)
+    if (count !== expected) throw new Error(`${count} documents pass ${JSON.stringify(filter)} instead of ${expected}`)
   }
 }
 

@@ -2,11 +2,23 @@ import type { Collection, CollectionOptions, Database } from '../../src/api.ts'
 import type { Choice } from '../../src/directory/crash-image.ts'
 import { type FaultyBackend, faultyBackend } from '../../src/directory/faulty.ts'
 import { openDatabase } from '../../src/index.ts'
-import { type Contents, type CrashKind, digestOf, History, type Names, Timeline, textOf } from './history.ts'
+import {
+  type Contents,
+  type CrashKind,
+  digestOf,
+  History,
+  type Names,
+  patchedText,
+  Timeline,
+  textOf,
+} from './history.ts'
 import { MortalProcess } from './mortal.ts'
 import { readContents } from './recovered.ts'
 
-type Operation = { upsert: { id: string; vector: number[]; payload?: { n: number } } } | { delete: string }
+type Operation =
+  | { upsert: { id: string; vector: number[]; payload?: { n: number } } }
+  | { patch: { id: string; payload: { n?: number; m?: number }; unset?: ('n' | 'm')[] } }
+  | { delete: string }
 
 const both: readonly CrashKind[] = ['process', 'power']
 const processOnly: readonly CrashKind[] = ['process']
@@ -82,9 +94,10 @@ export class Scenario {
     const ids = this.idsOf(name)
     for (let i = 0; i < size; i++) {
       const known = ids.length > 0 ? ids[this.choose(ids.length)]! : undefined
-      const fate = this.choose(10)
+      const fate = this.choose(12)
       if (known !== undefined && fate < 2) operations.push({ delete: known })
-      else operations.push({ upsert: this.document(known !== undefined && fate < 4 ? known : undefined, dimension) })
+      else if (known !== undefined && fate < 6) operations.push({ patch: this.patch(known) })
+      else operations.push({ upsert: this.document(known !== undefined && fate < 8 ? known : undefined, dimension) })
     }
     return this.writeOperations(name, operations, durability)
   }
@@ -95,13 +108,41 @@ export class Scenario {
     return { id: id ?? `d${n}`, vector, ...(this.choose(4) === 0 ? {} : { payload: { n } }) }
   }
 
+  patch(id: string): { id: string; payload: { n?: number; m?: number }; unset?: ('n' | 'm')[] } {
+    const m = ++this.#counter
+    const kind = this.choose(4)
+    if (kind === 0) return { id, payload: {}, unset: ['m'] }
+    return { id, payload: kind === 1 ? { n: m } : { m } }
+  }
+
+  /** Deletes what a filter on payloads finds, which is as much a write as others. */
+  deleteWhere(name: string): Promise<void> {
+    const number = this.names.get(name)!
+    const collection = this.#handles.get(number)!
+    const bound = this.choose(this.#counter + 1)
+    const contents = new Map(this.#contents.get(number)!)
+    for (const [id, text] of contents) {
+      const { n } = JSON.parse(text.slice(text.indexOf(' ') + 1) || '{}') as { n?: number }
+      if (n !== undefined && n >= bound && n < bound + 5) contents.delete(id)
+    }
+    this.#contents.set(number, contents)
+    const acknowledge = this.history.collections.get(number)!.issue(this.now, digestOf(contents))
+    const isStrict = collection.options.durability === 'strict'
+    const deleted = collection.deleteWhere({ n: { $gte: bound, $lt: bound + 5 } })
+    return this.#track(deleted.then(() => acknowledge(isStrict ? both : processOnly, this.now)))
+  }
+
   writeOperations(name: string, operations: readonly Operation[], durability?: 'strict' | 'buffered'): Promise<void> {
     const number = this.names.get(name)!
     const collection = this.#handles.get(number)!
     const contents = new Map(this.#contents.get(number)!)
     for (const operation of operations) {
       if ('delete' in operation) contents.delete(operation.delete)
-      else contents.set(operation.upsert.id, textOf(operation.upsert.vector, operation.upsert.payload))
+      else if ('patch' in operation) {
+        const { id, payload, unset = [] } = operation.patch
+        const text = patchedText(contents.get(id), payload, unset)
+        if (text !== undefined) contents.set(id, text)
+      } else contents.set(operation.upsert.id, textOf(operation.upsert.vector, operation.upsert.payload))
     }
     this.#contents.set(number, contents)
     const acknowledge = this.history.collections.get(number)!.issue(this.now, digestOf(contents))
