@@ -2,25 +2,27 @@
  * Patched payloads of one segment, and the file that keeps them. A patch leaves the segment as it is: the row's new payload lies over
  * the old one from its sequence on.
  *
- * File: 64-byte header (magic, versions, uuid, segment number, count, checksum), then per row u32 row, u32 size of its payload, u64
- * sequence, in the order of rows; then the payloads one after the other. A row that has no payload any more has size 0.
+ * File: after the header of a companion per row u32 row, u32 size of its payload, u64 sequence, in the order of rows; then the payloads
+ * one after the other. A row that has no payload any more has size 0.
  */
 import type { Bitmap } from '../codec/bitmap.ts'
-import { bytesEqual, readUint64, utf8Encode, viewOf, writeUint64 } from '../codec/bytes.ts'
+import { readUint64, utf8Encode, viewOf, writeUint64 } from '../codec/bytes.ts'
 import { payloadSizeMax } from '../codec/json.ts'
 import type { Directory } from '../directory/directory.ts'
-import { IsovecError } from '../errors.ts'
-import type { Checksum, Kernel } from '../kernel/index.ts'
+import type { Kernel } from '../kernel/index.ts'
 import type { Slice } from '../slice.ts'
 import type { Condition } from '../snapshot.ts'
-import { checkReaderVersion, hasMagic, writePreamble } from './file-header.ts'
+import {
+  type CompanionFile,
+  companionError,
+  companionHeaderSize,
+  readCompanion,
+  writeCompanion,
+} from './companion-file.ts'
 import { fileName } from './file-names.ts'
 import { MemoryColumns } from './memory-columns.ts'
-import { syncFile } from './sync-file.ts'
 
 const magic = utf8Encode('isovecPT')
-const headerSize = 64
-const checksumOffset = 56
 const entrySize = 16
 /** Versions beyond one for each row that are kept although nobody can see them any more. */
 const staleCountMax = 1024
@@ -157,12 +159,7 @@ export type PatchedRow = {
 }
 
 /** What a manifest keeps of a patch file. */
-export type PatchFile = {
-  readonly number: number
-  readonly length: number
-  readonly count: number
-  readonly lastSequence: number
-}
+export type PatchFile = CompanionFile
 
 /** Writes and syncs the patches of a segment. */
 export async function writePatches(
@@ -174,14 +171,10 @@ export async function writePatches(
   rows: readonly PatchedRow[],
 ): Promise<PatchFile> {
   const dataSize = rows.reduce((sum, { payload }) => sum + (payload?.length ?? 0), 0)
-  const bytes = new Uint8Array(headerSize + rows.length * entrySize + dataSize)
+  const bytes = new Uint8Array(companionHeaderSize + rows.length * entrySize + dataSize)
   const view = viewOf(bytes)
-  writePreamble(bytes, magic)
-  bytes.set(uuid, 16)
-  writeUint64(view, 32, segment)
-  view.setUint32(40, rows.length, true)
-  let entry = headerSize
-  let data = headerSize + rows.length * entrySize
+  let entry = companionHeaderSize
+  let data = companionHeaderSize + rows.length * entrySize
   let lastSequence = 0
   for (const { row, sequence, payload } of rows) {
     view.setUint32(entry, row, true)
@@ -192,16 +185,7 @@ export async function writePatches(
     data += payload?.length ?? 0
     lastSequence = Math.max(lastSequence, sequence)
   }
-  const { low, high } = checksumOf(kernel, bytes)
-  view.setUint32(checksumOffset, low, true)
-  view.setUint32(checksumOffset + 4, high, true)
-  const file = await directory.create(fileName(number, 'patch'))
-  try {
-    await file.append(bytes)
-    await syncFile(file)
-  } finally {
-    await file.close()
-  }
+  await writeCompanion(kernel, directory, fileName(number, 'patch'), { magic, uuid, segment }, bytes, rows.length)
   return { number, length: bytes.length, count: rows.length, lastSequence }
 }
 
@@ -212,67 +196,33 @@ export async function writePatches(
 export async function readPatches(
   kernel: Kernel,
   directory: Directory,
-  entry: PatchFile,
+  file: PatchFile,
   uuid: Uint8Array,
   segment: number,
   rowCount: number,
 ): Promise<Overlay> {
-  const name = fileName(entry.number, 'patch')
-  const bytes = await readWhole(directory, name, entry)
+  const name = fileName(file.number, 'patch')
+  const bytes = await readCompanion(kernel, directory, name, { magic, uuid, segment }, file, entrySize)
   const view = viewOf(bytes)
-  const { low, high } = checksumOf(kernel, bytes)
-  const holds =
-    hasMagic(bytes, magic) &&
-    view.getUint32(checksumOffset, true) === low &&
-    view.getUint32(checksumOffset + 4, true) === high
-  if (!holds) throw corrupt(name, 0, 'the checksum does not hold')
-  checkReaderVersion(bytes, name)
-  const belongs = bytesEqual(bytes.subarray(16, 32), uuid) && readUint64(view, 32) === segment
-  if (!belongs || view.getUint32(40, true) !== entry.count) throw corrupt(name, 16, 'the patches belong elsewhere')
   const rows: PatchedRow[] = []
-  const dataStart = headerSize + entry.count * entrySize
+  const dataStart = companionHeaderSize + file.count * entrySize
   let data = dataStart
   let before = -1
-  for (let offset = headerSize; offset < dataStart; offset += entrySize) {
+  for (let offset = companionHeaderSize; offset < dataStart; offset += entrySize) {
     const row = view.getUint32(offset, true)
     const size = view.getUint32(offset + 4, true)
     const sequence = readUint64(view, offset + 8)
     const isPossible =
       row > before && row < rowCount && size <= payloadSizeMax && size <= bytes.length - data && sequence !== undefined
-    if (!isPossible || sequence === 0) throw corrupt(name, offset, 'a patch is impossible')
+    if (!isPossible || sequence === 0) throw companionError(name, offset, 'a patch is impossible')
     rows.push({ row, sequence, payload: size === 0 ? undefined : bytes.subarray(data, data + size) })
     data += size
     before = row
   }
-  if (data !== bytes.length) throw corrupt(name, data, 'the payloads are followed by bytes of no row')
+  if (data !== bytes.length) throw companionError(name, data, 'the payloads are followed by bytes of no row')
   const overlay = new Overlay()
   for (const patch of rows.sort((a, b) => a.sequence - b.sequence)) {
     overlay.add(patch.row, patch.sequence, patch.payload)
   }
   return overlay
-}
-
-async function readWhole(directory: Directory, name: string, entry: PatchFile): Promise<Uint8Array> {
-  const file = await directory.open(name)
-  try {
-    if (file.size !== entry.length || file.size < headerSize + entry.count * entrySize) {
-      throw corrupt(name, 0, `the file has ${file.size} bytes instead of ${entry.length}`)
-    }
-    const bytes = new Uint8Array(file.size)
-    await file.read(0, bytes)
-    return bytes
-  } finally {
-    await file.close()
-  }
-}
-
-function checksumOf(kernel: Kernel, bytes: Uint8Array): Checksum {
-  const hasher = kernel.hasher()
-  hasher.update(bytes.subarray(0, checksumOffset))
-  hasher.update(bytes.subarray(headerSize))
-  return hasher.digest()
-}
-
-function corrupt(file: string, offset: number, problem: string): IsovecError {
-  return new IsovecError('CORRUPTION', `${file}: ${problem} (at byte ${offset})`, { file, offset })
 }

@@ -1,21 +1,22 @@
 /**
  * Dead rows of one source, each with the sequence at which it died, and the file that keeps a segment's.
  *
- * File: 64-byte header (magic, versions, uuid, segment number, count, checksum), then per tombstone u32 row, u32 zero, u64 sequence,
- * in the order of rows.
+ * File: after the header of a companion per tombstone u32 row, u32 zero, u64 sequence, in the order of rows.
  */
-import { bytesEqual, readUint64, utf8Encode, viewOf, writeUint64 } from '../codec/bytes.ts'
+import { readUint64, utf8Encode, viewOf } from '../codec/bytes.ts'
 import type { Directory } from '../directory/directory.ts'
-import { IsovecError } from '../errors.ts'
 import type { Kernel } from '../kernel/index.ts'
 import { Slice } from '../slice.ts'
-import { checkReaderVersion, hasMagic, writePreamble } from './file-header.ts'
+import {
+  type CompanionFile,
+  companionError,
+  companionHeaderSize,
+  readCompanion,
+  writeCompanion,
+} from './companion-file.ts'
 import { fileName } from './file-names.ts'
-import { syncFile } from './sync-file.ts'
 
 const magic = utf8Encode('isovecDL')
-const headerSize = 64
-const checksumOffset = 56
 const entrySize = 16
 
 const pageRows = 512
@@ -91,12 +92,7 @@ export class Tombstones {
 }
 
 /** What a manifest keeps of a tombstone file. */
-export type TombstoneFile = {
-  readonly number: number
-  readonly length: number
-  readonly count: number
-  readonly lastSequence: number
-}
+export type TombstoneFile = CompanionFile
 
 /** Writes and syncs the tombstones of a segment up to a sequence, which no later death may have. */
 export async function writeTombstones(
@@ -110,26 +106,12 @@ export async function writeTombstones(
 ): Promise<TombstoneFile> {
   const words = await tombstones.encode(sequence, new Slice())
   const count = (words.length * 4) / entrySize
-  const bytes = new Uint8Array(headerSize + count * entrySize)
-  const view = viewOf(bytes)
-  writePreamble(bytes, magic)
-  bytes.set(uuid, 16)
-  writeUint64(view, 32, segment)
-  view.setUint32(40, count, true)
+  const bytes = new Uint8Array(companionHeaderSize + count * entrySize)
   // Little-endian, as the platform is wherever WASM runs.
-  bytes.set(new Uint8Array(words.buffer), headerSize)
+  bytes.set(new Uint8Array(words.buffer), companionHeaderSize)
   let lastSequence = 0
   for (let i = 2; i < words.length; i += 4) lastSequence = Math.max(lastSequence, words[i]! + words[i + 1]! * 2 ** 32)
-  const { low, high } = checksumOf(kernel, bytes)
-  view.setUint32(checksumOffset, low, true)
-  view.setUint32(checksumOffset + 4, high, true)
-  const file = await directory.create(fileName(number, 'del'))
-  try {
-    await file.append(bytes)
-    await syncFile(file)
-  } finally {
-    await file.close()
-  }
+  await writeCompanion(kernel, directory, fileName(number, 'del'), { magic, uuid, segment }, bytes, count)
   return { number, length: bytes.length, count, lastSequence }
 }
 
@@ -140,55 +122,23 @@ export async function writeTombstones(
 export async function readTombstones(
   kernel: Kernel,
   directory: Directory,
-  entry: TombstoneFile,
+  file: TombstoneFile,
   uuid: Uint8Array,
   segment: number,
   rowCount: number,
 ): Promise<Tombstones> {
-  const name = fileName(entry.number, 'del')
-  const bytes = await readWhole(directory, name, entry)
+  const name = fileName(file.number, 'del')
+  const bytes = await readCompanion(kernel, directory, name, { magic, uuid, segment }, file, entrySize)
   const view = viewOf(bytes)
-  const { low, high } = checksumOf(kernel, bytes)
-  const holds =
-    hasMagic(bytes, magic) &&
-    view.getUint32(checksumOffset, true) === low &&
-    view.getUint32(checksumOffset + 4, true) === high
-  if (!holds) throw corrupt(name, 0, 'the checksum does not hold')
-  checkReaderVersion(bytes, name)
-  const belongs = bytesEqual(bytes.subarray(16, 32), uuid) && readUint64(view, 32) === segment
-  if (!belongs || view.getUint32(40, true) !== entry.count) throw corrupt(name, 16, 'the tombstones belong elsewhere')
+  const end = companionHeaderSize + file.count * entrySize
+  if (bytes.length !== end) throw companionError(name, end, 'the tombstones are followed by bytes of none')
   const tombstones = new Tombstones()
-  for (let offset = headerSize; offset < bytes.length; offset += entrySize) {
+  for (let offset = companionHeaderSize; offset < end; offset += entrySize) {
     const row = view.getUint32(offset, true)
     const sequence = readUint64(view, offset + 8)
     if (row >= rowCount || sequence === undefined || sequence === 0 || !tombstones.add(row, sequence)) {
-      throw corrupt(name, offset, 'a tombstone is impossible')
+      throw companionError(name, offset, 'a tombstone is impossible')
     }
   }
   return tombstones
-}
-
-async function readWhole(directory: Directory, name: string, entry: TombstoneFile): Promise<Uint8Array> {
-  const file = await directory.open(name)
-  try {
-    if (file.size !== entry.length || file.size !== headerSize + entry.count * entrySize) {
-      throw corrupt(name, 0, `the file has ${file.size} bytes instead of ${entry.length}`)
-    }
-    const bytes = new Uint8Array(file.size)
-    await file.read(0, bytes)
-    return bytes
-  } finally {
-    await file.close()
-  }
-}
-
-function checksumOf(kernel: Kernel, bytes: Uint8Array): { low: number; high: number } {
-  const hasher = kernel.hasher()
-  hasher.update(bytes.subarray(0, checksumOffset))
-  hasher.update(bytes.subarray(headerSize))
-  return hasher.digest()
-}
-
-function corrupt(file: string, offset: number, problem: string): IsovecError {
-  return new IsovecError('CORRUPTION', `${file}: ${problem} (at byte ${offset})`, { file, offset })
 }
