@@ -52,8 +52,8 @@ const walkedEfMax = 4096
 const scannedRowsPerEf = 20
 /** Share of open rows from which on a walk measures all rows: below, it measures the open ones alone. */
 const gatedShareMin = 0.4
-/** The same for that walk, which reads more lists of neighbours the fewer rows are open. */
-const hopCost = 0.25
+/** How much wider the beam of such a walk is: it sees less of the graph, and less still where open rows lie far from the question. */
+const openBeamFactor = 2
 /** Open rows that such a walk begins from, beside where the upper layers lead. */
 const seedCount = 16
 
@@ -126,8 +126,13 @@ function efOf({ beams }: SearchSource, { count, ef, recall }: Query): number {
   return Math.max(count, ef ?? Math.min(efMax, efFor(beams, count, recall) ?? defaultEf(count)))
 }
 
-/** How a walk is to go about a filter: `measured` rows at most, none of them returned that isn't open. */
-type Filtered = { readonly open: Bitmap | undefined; readonly count: number; readonly isGated: boolean }
+/** How a walk is to go: with which beam, and how about rows that aren't open, if there is a filter that leaves `count` of them open. */
+type Filtered = {
+  readonly open: Bitmap | undefined
+  readonly count: number
+  readonly ef: number
+  readonly isGated: boolean
+}
 
 /**
  * Whether to walk a source's graph, and how; undefined where a scan is the quicker way, or the only one. The costs were measured
@@ -136,12 +141,13 @@ type Filtered = { readonly open: Bitmap | undefined; readonly count: number; rea
 function planWalk(source: SearchSource, query: Query, open: Bitmap | undefined, count: number): Filtered | undefined {
   const { image, rowCount } = source
   if (query.isExact || !image.hasGraph || query.metric !== image.metric) return undefined
-  const ef = efOf(source, query)
-  if (ef > walkedEfMax) return undefined
   const share = count / rowCount
   const isGated = share >= gatedShareMin
-  const cost = ef * scannedRowsPerEf * (open === undefined ? 1 : isGated ? 1 / share : 1 + hopCost / share)
-  return cost < count || (open === undefined && ef * 8 < count) ? { open, count, isGated } : undefined
+  const ef = efOf(source, query) * (isGated ? 1 : openBeamFactor)
+  if (ef > walkedEfMax) return undefined
+  // Passing through a row that isn't open costs about as much as measuring one that is.
+  const cost = ef * scannedRowsPerEf * (open === undefined ? 1 : isGated ? 1 / share : 1 + 1 / share)
+  return cost < count || (open === undefined && ef * 8 < count) ? { open, count, ef, isGated } : undefined
 }
 
 /** What a walk finds. Walks are synchronous, so one buffer serves them all. */
@@ -152,11 +158,10 @@ function walk(
   source: SearchSource,
   sequence: number,
   query: Query,
-  { open, count, isGated }: Filtered,
+  { open, count, ef, isGated }: Filtered,
   ranking: Ranking,
 ): { visited: number; isEnough: boolean } {
   const { image } = source
-  const ef = efOf(source, query)
   if (beam.rows.length < ef) beam = { rows: new Uint32Array(ef), distances: new Float32Array(ef) }
   image.prepare(query.vector, query.metric)
   const filter =
