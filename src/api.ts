@@ -113,7 +113,9 @@ export type WriteOperation<P extends object = JsonObject> =
   | { patch: Patch<P> }
   | { delete: string }
 
+/** Options of writes. */
 export type WriteOptions = {
+  /** Ends the wait with `ABORTED`; its `outcome` says whether the write may have happened all the same. */
   signal?: AbortSignal | undefined
   /** Other than the collection's. */
   durability?: 'strict' | 'buffered'
@@ -243,6 +245,11 @@ export interface Collection<P extends object = JsonObject> extends AsyncDisposab
   deleteWhere(filter: Filter<P>, options?: WriteOptions): Promise<number>
   /** Deletes documents; returns how many existed. */
   delete(ids: string | readonly string[], options?: WriteOptions): Promise<number>
+  /**
+   * A document, with payload and vector unless `include` says otherwise; undefined if there is none. The vector is what was put in, bit
+   * for bit.
+   * @throws IsovecError `INVALID_ARGUMENT`, `CORRUPTION`
+   */
   get<const I extends Include<P> = { vector: true }>(
     id: string,
     options?: { include?: I },
@@ -252,10 +259,11 @@ export interface Collection<P extends object = JsonObject> extends AsyncDisposab
     ids: readonly string[],
     options?: { include?: I; signal?: AbortSignal | undefined },
   ): Promise<(StoredDocument<P, I> | undefined)[]>
+  /** Whether there is a document of this id. Reads no payload and no vector. */
   has(id: string): Promise<boolean>
-  /** Number of documents. */
+  /** Number of documents, or of those that pass a filter. Without a filter it takes no longer for more documents. */
   count(filter?: Filter<P>, options?: { signal?: AbortSignal | undefined }): Promise<number>
-  /** All documents of the moment in which the loop begins, in no particular order. Leaving the loop frees what it holds. */
+  /** All documents, or those that pass a filter, of the moment in which the loop begins, in no particular order. Leaving the loop frees what it holds. */
   iterate<const I extends Include<P> = { vector: true }>(options?: {
     /** Only documents that pass. */
     filter?: Filter<P> | undefined
@@ -263,7 +271,15 @@ export interface Collection<P extends object = JsonObject> extends AsyncDisposab
     batchSize?: number
     signal?: AbortSignal | undefined
   }): AsyncIterableIterator<StoredDocument<P, I>>
+  /**
+   * The nearest documents to a vector, best first. Sees everything that was written before the call.
+   * @throws IsovecError `INVALID_ARGUMENT`, `WRONG_DIMENSION`; `NOT_FOUND` if there is no document to be `near`; `ABORTED`, `CORRUPTION`
+   */
   search<const I extends Include<P> = { vector: false }>(request: SearchRequest<P, I>): Promise<SearchResult<P, I>>
+  /**
+   * Several searches, one after the other; results in the order of the requests. A signal of a request takes the place of the common one.
+   * @throws IsovecError as {@link search}; nothing is searched if any request is refused
+   */
   searchMany<const I extends Include<P> = { vector: false }>(
     requests: readonly SearchRequest<P, I>[],
     options?: { signal?: AbortSignal | undefined },
@@ -299,7 +315,12 @@ export interface Collection<P extends object = JsonObject> extends AsyncDisposab
   dropIndex(): Promise<void>
   /** Whether every flushed segment that is large enough for a graph has one. */
   hasIndex(): Promise<boolean>
+  /**
+   * Changes options that may change; what was asked for later goes by them.
+   * @throws IsovecError `INVALID_ARGUMENT`, and as {@link write}
+   */
   configure(options: Partial<Pick<CollectionOptions, 'durability' | 'compaction' | 'index'>>): Promise<void>
+  /** Sizes and counts, after everything that was asked for before has taken effect. O(segments). */
   stats(): Promise<CollectionStats>
   /** Ends the use of this handle; the collection stays open for others and for work in the background. */
   close(): Promise<void>
@@ -335,12 +356,18 @@ export interface Database extends AsyncDisposable {
   ): Promise<Collection<P>>
   /** @throws IsovecError `COLLECTION_NOT_FOUND`, `MODEL_MISMATCH` */
   openCollection<P extends object = JsonObject>(name: string, options?: { model?: string }): Promise<Collection<P>>
+  /** Whether there is a collection of this name. */
   hasCollection(name: string): Promise<boolean>
   /** Names, sorted. */
   listCollections(): Promise<string[]>
   /** Renames atomically; with `replace` a collection that has the new name is dropped by the same step. */
   renameCollection(from: string, to: string, options?: { replace?: boolean }): Promise<void>
+  /**
+   * Drops a collection atomically, then removes its files. Handles on it are closed.
+   * @throws IsovecError `COLLECTION_NOT_FOUND`
+   */
   dropCollection(name: string): Promise<void>
+  /** What the database is made of and how it was opened. */
   info(): Promise<DatabaseInfo>
   /** Waits for writes under way, ends background work and lets go of the lock. */
   close(): Promise<void>

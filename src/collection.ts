@@ -22,6 +22,7 @@ import type {
 import type { CollectionCore } from './core.ts'
 import { abortError, IsovecError, throwIfAborted } from './errors.ts'
 import { ingest } from './ingest.ts'
+import { efMax } from './kernel/index.ts'
 import {
   checkCallback,
   checkChoice,
@@ -48,7 +49,6 @@ import {
 import { parseFilter } from './search/filter.ts'
 import { openRows } from './search/filtering.ts'
 import type { Wanted } from './search/hydrate.ts'
-import { efMax } from './search/query.ts'
 import { Slice } from './slice.ts'
 import { liveCountOf } from './snapshot.ts'
 import { statsOf } from './stats.ts'

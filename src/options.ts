@@ -1,8 +1,10 @@
 /**
  * Checks of what callers pass: every option known, every value in range, before anything happens.
  */
+
 import type { CollectionOptions } from './api.ts'
 import { IsovecError } from './errors.ts'
+import { mMax } from './kernel/index.ts'
 import { dimensionMax } from './storage/batch.ts'
 import {
   type HnswOptions,
@@ -10,7 +12,6 @@ import {
   isModelName,
   type ResolvedCollectionOptions,
 } from './storage/collection-manifest.ts'
-import { hnswMMax } from './storage/graph-file.ts'
 import { isCollectionName } from './storage/root-manifest.ts'
 import { metrics } from './storage/segment.ts'
 
@@ -59,6 +60,7 @@ export function checkChoice<T extends string>(value: unknown, choices: readonly 
   return found
 }
 
+/** A boolean; `fallback` where it is undefined. @throws IsovecError `INVALID_ARGUMENT` */
 export function checkFlag(value: unknown, fallback: boolean, field: string): boolean {
   if (value === undefined) return fallback
   if (typeof value !== 'boolean') throw invalid(field, 'is not a boolean')
@@ -75,6 +77,7 @@ export function checkCollectionName(name: unknown): asserts name is string {
   }
 }
 
+/** An AbortSignal or undefined. @throws IsovecError `INVALID_ARGUMENT` */
 export function checkSignal(value: unknown, field = 'options.signal'): AbortSignal | undefined {
   if (value === undefined || value instanceof AbortSignal) return value
   // A signal of another realm is an instance of another class.
@@ -84,6 +87,7 @@ export function checkSignal(value: unknown, field = 'options.signal'): AbortSign
   throw invalid(field, 'is not an AbortSignal')
 }
 
+/** A function or undefined. @throws IsovecError `INVALID_ARGUMENT` */
 export function checkCallback<T>(value: T, field: string): T {
   if (value === undefined || typeof value === 'function') return value
   throw invalid(field, 'is not a function')
@@ -103,7 +107,7 @@ export function checkHnsw(
   base: HnswOptions = hnswDefaults,
 ): HnswOptions {
   return {
-    M: checkWhole(value?.M, base.M, 2, hnswMMax, `${field}.M`),
+    M: checkWhole(value?.M, base.M, 2, mMax, `${field}.M`),
     efConstruction: checkWhole(
       value?.efConstruction,
       base.efConstruction,
@@ -114,6 +118,7 @@ export function checkHnsw(
   }
 }
 
+/** When a write is acknowledged: once synced, or once handed to the platform. */
 export const durabilities = ['strict', 'buffered'] as const
 const automatic = ['auto', 'manual'] as const
 

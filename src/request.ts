@@ -2,11 +2,12 @@
  * Searches, operations and documents as callers give them: checked, copied, and every default filled in.
  */
 import type { Document, ResolvedCollectionOptions } from './api.ts'
+import { efMax } from './kernel/index.ts'
 import { checkChoice, checkFlag, checkOptions, checkSignal, checkWhole, invalid, refuseUnsupported } from './options.ts'
 import { type FilterNode, parseFilter } from './search/filter.ts'
 import type { Wanted } from './search/hydrate.ts'
 import { type Projection, projectionOf } from './search/projection.ts'
-import { efMax, type Query } from './search/query.ts'
+import type { Query } from './search/query.ts'
 import { type BatchBuilder, checkId, copyVector } from './storage/batch.ts'
 import { metrics } from './storage/segment.ts'
 

@@ -55,8 +55,9 @@ export type WalkFilter = {
 }
 
 /** Widest beam. */
-export const EF_MAX = 20_000
-const M_MAX = 128
+export const efMax = 20_000
+/** Most neighbours of a row in a layer above the lowest. */
+export const mMax = 128
 const LEVEL_MAX = 15
 /** Shortest rows that codes are made for: an f32 row of fewer dimensions is one cache line anyway. */
 const CODED_DIMENSION_MIN = 16
@@ -533,7 +534,7 @@ export class VectorImage {
    */
   search(ef: number, out: SearchOutput, filter?: WalkFilter): { count: number; visited: number } {
     assert(this.#asked === this.metric, 'graphs serve the metric of the image')
-    assert(isBetween(ef, 1, EF_MAX), 'ef is in range')
+    assert(isBetween(ef, 1, efMax), 'ef is in range')
     const limit = ef + Math.min(filter === undefined ? this.#deadCount : this.#rows, 4 * ef + 4096)
     this.#ask(limit)
     const instance = this.#instance
@@ -678,9 +679,9 @@ function isQuantizer(quantizer: Quantizer, dimension: number): boolean {
 
 function checkOptions(options: GraphOptions, code: 'INVALID_ARGUMENT' | 'CORRUPTION'): void {
   const { M, efConstruction, seed } = options
-  if (!isBetween(M, 2, M_MAX)) throw new IsovecError(code, `M must be an integer from 2 to ${M_MAX}`, { field: 'M' })
-  if (!isBetween(efConstruction, 1, EF_MAX)) {
-    throw new IsovecError(code, `efConstruction must be an integer from 1 to ${EF_MAX}`, { field: 'efConstruction' })
+  if (!isBetween(M, 2, mMax)) throw new IsovecError(code, `M must be an integer from 2 to ${mMax}`, { field: 'M' })
+  if (!isBetween(efConstruction, 1, efMax)) {
+    throw new IsovecError(code, `efConstruction must be an integer from 1 to ${efMax}`, { field: 'efConstruction' })
   }
   if (!Number.isSafeInteger(seed)) throw new IsovecError(code, 'the seed must be a safe integer', { field: 'seed' })
 }

@@ -5,7 +5,7 @@
  * holds across sources, builds and plans. Equal scores are ordered by id, also at the cut.
  */
 import type { Bitmap } from '../codec/bitmap.ts'
-import type { Metric } from '../kernel/index.ts'
+import { efMax, type Metric } from '../kernel/index.ts'
 import type { Slice } from '../slice.ts'
 import type { SearchSource, Snapshot } from '../snapshot.ts'
 import { efFor, rescoredCount } from './beams.ts'
@@ -44,8 +44,6 @@ export type Answer = {
   readonly visited: number
 }
 
-/** Widest beam that a caller may ask for. */
-export const efMax = 20_000
 /** Widest beam that is walked: a walk holds the thread until it ends, and beyond this that takes longer than a slice. */
 const walkedEfMax = 4096
 /** Rows that a scan measures in the time in which a walk gets one place of its beam right: some eight rows, measured in less order. */

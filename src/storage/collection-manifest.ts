@@ -2,11 +2,11 @@
  * What the manifest of a collection says, and the check of every field of it when it's read.
  */
 import { hexDecode } from '../codec/bytes.ts'
-import type { Checksum, Metric } from '../kernel/index.ts'
+import { type Checksum, type Metric, mMax } from '../kernel/index.ts'
 import { dimensionMax } from './batch.ts'
 import { type FileKind, fileName } from './file-names.ts'
 import type { BodyFormat } from './generations.ts'
-import { type GraphFile, hnswMMax } from './graph-file.ts'
+import type { GraphFile } from './graph-file.ts'
 import { BodyReader } from './manifest.ts'
 import type { PatchFile } from './overlay.ts'
 import { metrics, type SegmentFile } from './segment.ts'
@@ -57,6 +57,7 @@ export type CollectionBody = {
   readonly segments: readonly SegmentState[]
 }
 
+/** Widest beam that a graph may be built with. */
 export const hnswEfConstructionMax = 10_000
 const modelLengthMax = 1024
 
@@ -123,7 +124,7 @@ function decodeOptions(read: BodyReader, value: unknown): ResolvedCollectionOpti
     metric: read.oneOf(options.metric, metrics, 'options.metric'),
     durability: read.oneOf(options.durability, ['strict', 'buffered'], 'options.durability'),
     hnsw: {
-      M: read.whole(hnsw.M, 'options.hnsw.M', 2, hnswMMax),
+      M: read.whole(hnsw.M, 'options.hnsw.M', 2, mMax),
       efConstruction: read.whole(hnsw.efConstruction, 'options.hnsw.efConstruction', 1, hnswEfConstructionMax),
     },
     quantization: read.oneOf(options.quantization, ['auto', 'sq8', 'none'], 'options.quantization'),
@@ -181,7 +182,7 @@ function decodeGraph(read: BodyReader, value: unknown, place: string): GraphFile
     number: read.whole(entry.number, `${place}.graph.number`, 1),
     length: read.whole(entry.length, `${place}.graph.length`, 1),
     checksum: decodeChecksum(read, entry.checksum, `${place}.graph.checksum`),
-    M: read.whole(entry.M, `${place}.graph.M`, 2, hnswMMax),
+    M: read.whole(entry.M, `${place}.graph.M`, 2, mMax),
     efConstruction: read.whole(entry.efConstruction, `${place}.graph.efConstruction`, 1, hnswEfConstructionMax),
   }
 }

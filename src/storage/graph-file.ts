@@ -204,6 +204,3 @@ function decodeFields(own: DataView, segment: SegmentFile, name: string): GraphH
     upperCount: own.getUint32(40, true),
   }
 }
-
-/** Neighbours per node and layer that a graph may have, at most. */
-export const hnswMMax = 128

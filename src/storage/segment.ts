@@ -30,6 +30,7 @@ import type { Reserve } from './reserve.ts'
 import { corrupt, readSection, readSectionHeader, type Section, type SectionHeader } from './section-file.ts'
 import type { TombstoneFile, Tombstones } from './tombstones.ts'
 
+/** The first 8 bytes of a segment file. */
 export const segmentMagic = utf8Encode('isovecSG')
 
 /** Section ids. */
@@ -66,6 +67,7 @@ const imageSections: ReadonlySet<number> = new Set([
   sectionIds.origin,
 ])
 
+/** Metrics in the order of the numbers that stand for them in files. */
 export const metrics: readonly Metric[] = ['cosine', 'dot', 'euclidean']
 
 /** What all sources of one collection share. */
