@@ -37,6 +37,10 @@ const NORM_LIMIT: f64 = 1152921504606846976
 
 /** More than roundings can take away from a bound that is computed in few steps of f32. */
 const SLACK: f64 = 1 + 1.0 / 1048576
+/** More than f32 rounds away where it has few bits left. */
+const LEAST: f64 = 7.174648137343064e-43
+/** Factors below this lose bits in f32, which nothing accounts for. */
+const FACTOR_MIN: f32 = 7.888609052210118e-31
 /** The share of a distance on codes, or of what it is the sum of, that its roundings can amount to. */
 export const ROUNDING: f32 = 1.0 / 1048576
 
@@ -77,7 +81,7 @@ export function encodeRows(image: Image, from: u32, to: u32): void {
     }
     memory.fill(codes + dimension, 0, image.codeStride - dimension)
     storeTerms(image, row)
-    store<f32>(errorOf(image, row), <f32>(Math.sqrt(left) * SLACK))
+    store<f32>(errorOf(image, row), <f32>(Math.sqrt(left) * SLACK + LEAST))
   }
 }
 
@@ -220,7 +224,8 @@ function setBounds(image: Image, query: Query, error: f64, zero: f64, centred: b
   const rounding = norm * (1.0 / 4194304)
   query.errorScale = centred ? 1 : <f32>((norm + rounding) * SLACK)
   query.codeScale = <f32>((error + rounding) * (centred ? 2 : 1) * image.delta * SLACK)
-  query.errorBase = isPlain(image) ? <f32>((<f64>Math.abs(query.base) * 2 * ROUNDING + rounding * zero) * SLACK) : f32.NaN
+  const isKnown = isPlain(image) && isFactor(query.beta) && isFactor(query.errorScale)
+  query.errorBase = isKnown ? <f32>((<f64>Math.abs(query.base) * 2 * ROUNDING + rounding * zero) * SLACK) : f32.NaN
 }
 
 /** What of two components the weights stand for. */
@@ -245,6 +250,11 @@ function demote(low: v128, high: v128): v128 {
 function isPlain(image: Image): bool {
   const square = image.delta * image.delta
   return square >= 1 / NORM_LIMIT && square <= NORM_LIMIT
+}
+
+/** Whether products with a number keep the precision of f32. */
+function isFactor(number: f32): bool {
+  return number == 0 || Mathf.abs(number) >= FACTOR_MIN
 }
 
 /** Sets the formula, in units of delta where squares of it leave the range of f32. */

@@ -299,7 +299,10 @@ export interface Collection<P extends object = JsonObject> extends AsyncDisposab
   flush(): Promise<void>
   /** Makes everything acknowledged survive power loss, also what was written under `buffered`. */
   sync(): Promise<void>
-  /** Merges all segments into as few as memory allows, and drops deleted documents for good. An abort changes nothing. */
+  /**
+   * Merges all segments into as few as memory allows, each with its graph, and drops deleted documents for good. An abort before the
+   * merge is committed changes nothing; behind it only graphs are missing, which are built later.
+   */
   compact(options?: {
     signal?: AbortSignal | undefined
     onProgress?: (progress: Progress) => void

@@ -49,7 +49,7 @@ import {
 import { parseFilter } from './search/filter.ts'
 import { openRows } from './search/filtering.ts'
 import type { Wanted } from './search/hydrate.ts'
-import { Slice } from './slice.ts'
+import { mapInSlices, Slice } from './slice.ts'
 import { liveCountOf } from './snapshot.ts'
 import { statsOf } from './stats.ts'
 import { BatchBuilder, checkId } from './storage/batch.ts'
@@ -204,7 +204,8 @@ export class CollectionHandle<P extends object = JsonObject> implements Collecti
       const { sequence } = snapshot
       for await (const { source, rows } of rowsOf(snapshot, filter, batchSize, slice)) {
         this.#open()
-        for (const document of await Promise.all(rows.map((row) => documentAt<P, I>(source, row, sequence, wanted)))) {
+        const documents = mapInSlices(rows, (row) => documentAt<P, I>(source, row, sequence, wanted), slice)
+        for (const document of await documents) {
           throwIfAborted(signal)
           yield document
           this.#open()
@@ -378,13 +379,14 @@ export class CollectionHandle<P extends object = JsonObject> implements Collecti
     signal: AbortSignal | undefined,
   ): Promise<(StoredDocument<P, I> | undefined)[]> {
     const core = this.#open()
-    return core.read(signal, wanted.vector, ({ sequence }) =>
-      Promise.all(
-        ids.map((id) => {
-          const place = core.state.locate(id)
-          return place === undefined ? undefined : documentAt<P, I>(place.source, place.row, sequence, wanted)
-        }),
-      ),
-    )
+    return core.read(signal, wanted.vector, ({ sequence }) => {
+      // All of them in this turn, so that they are of one moment.
+      const places = ids.map((id) => core.state.locate(id))
+      return mapInSlices(
+        places,
+        (place) => place && documentAt<P, I>(place.source, place.row, sequence, wanted),
+        new Slice({ signal }),
+      )
+    })
   }
 }

@@ -4,6 +4,7 @@
 import { abortable, IsovecError, throwIfAborted } from './errors.ts'
 import { Maintenance } from './maintenance.ts'
 import type { Recovered } from './recovery.ts'
+import { Pace } from './slice.ts'
 import type { Snapshot } from './snapshot.ts'
 import type { CollectionState } from './state.ts'
 import { Writer } from './writer.ts'
@@ -16,6 +17,7 @@ export class CollectionCore {
   readonly maintenance: Maintenance
   isClosed = false
   readonly #reads = new Set<Promise<unknown>>()
+  readonly #pace = new Pace()
 
   /** @param report is told failures of background work and damage that was made good, with the collection's name */
   constructor(name: string, recovered: Recovered, report: (error: IsovecError, name: string) => void) {
@@ -82,7 +84,7 @@ export class CollectionCore {
   readNow<T>(signal: AbortSignal | undefined, use: (snapshot: Snapshot) => T | Promise<T>): T | Promise<T> | undefined {
     throwIfAborted(signal)
     if (this.isClosed) throw new IsovecError('CLOSED', 'the database is closed')
-    if (!this.writer.isIdle || this.#isCold(true)) return undefined
+    if (!this.writer.isIdle || this.#isCold(true) || this.#pace.isOver) return undefined
     const snapshot = this.state.snapshot()
     let result: T | Promise<T> | undefined
     try {
@@ -117,10 +119,12 @@ export class CollectionCore {
     throwIfAborted(signal)
     if (this.isClosed) throw new IsovecError('CLOSED', 'the database is closed')
     const start = (): Promise<T> => this.#track(begin())
-    if (this.writer.isIdle && !this.#isCold(images)) return start()
+    const isDue = this.#pace.isOver
+    if (this.writer.isIdle && !this.#isCold(images) && !isDue) return start()
     const started = new Promise<T>((resolve, reject) => {
       const turn = this.writer.inTurn(async () => {
         if (signal?.aborted) return
+        if (isDue) await this.#pace.next()
         while (this.#isCold(images)) await this.state.load(images, signal)
         resolve(start())
       })

@@ -153,8 +153,6 @@ class LocalDatabase implements Database {
   #changes: Promise<unknown> = Promise.resolve()
   /** Next number for a directory, past those of attempts that failed. */
   #nextDirectory = 1
-  /** Why the set of collections can't be changed any more, if so: after a failed sync nothing is known of the newest manifest. */
-  #poison: IsovecError | undefined
   #closing: Promise<void> | undefined
 
   constructor(
@@ -171,7 +169,13 @@ class LocalDatabase implements Database {
     this.#lock = lock
     this.#kernel = kernel
     this.#pool = kernel.createPool()
-    this.#shared = { kernel, pool: this.#pool, cache: new BlockCache(blockCacheSize), reserve: new Reserve(directory) }
+    this.#shared = {
+      kernel,
+      pool: this.#pool,
+      cache: new BlockCache(blockCacheSize),
+      reserve: new Reserve(directory),
+      fate: {},
+    }
     this.#root = root
     this.#openMs = openMs
     this.#onEvent = onEvent
@@ -219,7 +223,7 @@ class LocalDatabase implements Database {
     } catch (error) {
       await core?.close().catch(() => {})
       // After a failed sync the manifest that names the directory may be on disk all the same.
-      if (this.#poison === undefined) await this.#removeDirectory(number)
+      if (this.#shared.fate.poison === undefined) await this.#removeDirectory(number)
       throw error
     }
     this.#cores.set(number, Promise.resolve(core))
@@ -330,12 +334,12 @@ class LocalDatabase implements Database {
    * The first time decides; a disk that is full at the second one costs no more than that safety.
    */
   async #commit(body: RootBody): Promise<void> {
-    if (this.#poison !== undefined) {
+    if (this.#shared.fate.poison !== undefined) {
       throw new IsovecError(
         'READ_ONLY',
         'an earlier I/O failure has made the database read-only until it is reopened',
         {
-          cause: this.#poison,
+          cause: this.#shared.fate.poison,
         },
       )
     }
@@ -346,7 +350,7 @@ class LocalDatabase implements Database {
       } catch (error) {
         const isFull = error instanceof IsovecError && error.code === 'QUOTA_EXCEEDED'
         if (isFull && time > 0) return
-        if (!isFull && error instanceof IsovecError && error.code !== 'UNSUPPORTED') this.#poison = error
+        if (!isFull && error instanceof IsovecError && error.code !== 'UNSUPPORTED') this.#shared.fate.poison ??= error
         throw error
       }
     }

@@ -11,7 +11,7 @@ import type { CollectionState, SealedMemtable } from './state.ts'
 import type { CollectionBody, HnswOptions, SegmentState } from './storage/collection-manifest.ts'
 import { ChangeTransfer, rowsVisibleAt } from './storage/copied-rows.ts'
 import { fileName } from './storage/file-names.ts'
-import { type GraphFile, loadGraph, writeGraph } from './storage/graph-file.ts'
+import { type GraphFile, writeGraph } from './storage/graph-file.ts'
 import { isFull } from './storage/reserve.ts'
 import type { Segment } from './storage/segment.ts'
 import { type RowRun, segmentDataSizeMax, writeSegment } from './storage/segment-writer.ts'
@@ -25,8 +25,6 @@ const fanIn = 4
 const settledFactor = 16
 /** Smaller ones get theirs when nothing was flushed for this long. */
 const quietMs = 300
-/** Memory that one segment's image may take: an instance holds 4 GiB, and merging needs room beside it. */
-const imageBytesMax = 1.5 * 1024 ** 3
 /** The seed of every graph's levels: the same rows give the same graph. */
 const graphSeed = 0x69736f76
 /** Share of dead and patched rows from which on a segment is rewritten by itself. */
@@ -58,6 +56,8 @@ type Run = WorkOptions & { readonly background: boolean }
 
 /** Maintenance of one collection. */
 export class Maintenance {
+  /** Memory that one segment's image may take: an instance holds 4 GiB, and merging needs room beside it. */
+  imageBytesMax = 1.5 * 1024 ** 3
   /** The last failure of work that nobody waited for. */
   lastBackgroundError: IsovecError | undefined
   readonly #state: CollectionState
@@ -327,6 +327,8 @@ export class Maintenance {
       const { tombstones, overlay, rowCount } = segment
       const isWorn = tombstones.count + overlay.count > rowCount * wornRatioMax || overlay.size > overlaySizeMax
       if (isWorn) return [segment]
+      // Four of these may not fit into fewer than four: merging them would never end.
+      if (segment.liveCount * 2 > this.#rowsMax || segment.file.length * 2 > segmentDataSizeMax) continue
       const size = Math.max(0, Math.floor(Math.log(segment.liveCount / unit) / Math.log(fanIn)))
       const members = classes.get(size) ?? []
       members.push(segment)
@@ -375,10 +377,11 @@ export class Maintenance {
 
   async #buildGraph(segment: Segment, run: Run): Promise<void> {
     const state = this.#state
-    await segment.loadImage()
-    const previous = segment.graphFile
+    // What is given up meanwhile for being damaged stays until the work on it has ended.
+    segment.retain()
     let written: GraphFile | undefined
     try {
+      await segment.loadImage()
       await this.#grow(segment, run)
       throwIfAborted(run.signal)
       const graph = await this.#writeGraph(segment)
@@ -394,11 +397,10 @@ export class Maintenance {
       )
     } catch (error) {
       if (written !== undefined) await state.discard([fileName(written.number, 'graph')])
-      segment.image.dropGraph()
-      if (previous !== undefined) {
-        segment.beams = await loadGraph(state.context, previous, segment.file, segment.image)
-      }
+      if (segment.isImageLoaded) await segment.reloadGraph()
       throw error
+    } finally {
+      segment.release()
     }
   }
 
@@ -492,11 +494,16 @@ export class Maintenance {
     )
   }
 
-  /** Cuts rows into as few segments as the limits of memory and offsets allow. */
-  async #partition(runs: readonly RowRun[], slice: Slice): Promise<RowRun[][]> {
+  /** Rows that one segment may have. */
+  get #rowsMax(): number {
     const { dimension, hnsw } = this.#state.options
     const rowBytes = vectorStride(dimension) + codeStride(dimension) + (hnsw.M * 2 + 8) * 4
-    const rowsMax = Math.floor(imageBytesMax / rowBytes)
+    return Math.floor(this.imageBytesMax / rowBytes)
+  }
+
+  /** Cuts rows into as few segments as the limits of memory and offsets allow. */
+  async #partition(runs: readonly RowRun[], slice: Slice): Promise<RowRun[][]> {
+    const rowsMax = this.#rowsMax
     const parts: RowRun[][] = []
     let part: RowRun[] = []
     let rowCount = 0

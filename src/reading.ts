@@ -9,7 +9,7 @@ import type { FilterNode } from './search/filter.ts'
 import { type OpenRows, openRows } from './search/filtering.ts'
 import { hydrate, type Wanted } from './search/hydrate.ts'
 import { type Answer, answer, type Candidate, inSlices } from './search/query.ts'
-import { Slice } from './slice.ts'
+import { mapInSlices, Slice } from './slice.ts'
 import { liveCountOf, type SearchSource, type Snapshot } from './snapshot.ts'
 
 /**
@@ -88,22 +88,16 @@ export function countOf(open: OpenRows): number {
   return count
 }
 
-/** What a search returns. A promise only where payloads must be fetched. */
+/** What a search returns. A promise only where payloads must be fetched, or are many. */
 function resultOf<P extends object, I extends Include<P>>(
   { candidates, exact, plan, visited }: Answer,
-  { offset, k, wanted }: CheckedSearch,
+  { offset, k, wanted, signal }: CheckedSearch,
   sequence: number,
   started: number,
 ): SearchResult<P, I> | Promise<SearchResult<P, I>> {
   const end = offset + k
   const found = offset === 0 && candidates.length <= end ? candidates : candidates.slice(offset, end)
-  const hits: (object | Promise<object>)[] = []
-  let isLate = false
-  for (const candidate of found) {
-    const hit = hitOf(candidate, sequence, wanted)
-    if (hit instanceof Promise) isLate = true
-    hits.push(hit)
-  }
+  const hits = mapInSlices(found, (candidate) => hitOf(candidate, sequence, wanted), new Slice({ signal }))
   // What is there is what `include` asked for, which is what the type says.
   const result = (all: unknown): SearchResult<P, I> => ({
     hits: all as Hit<P, I>[],
@@ -112,7 +106,7 @@ function resultOf<P extends object, I extends Include<P>>(
     visited,
     elapsedMs: performance.now() - started,
   })
-  return isLate ? Promise.all(hits).then(result) : result(hits)
+  return hits instanceof Promise ? hits.then(result) : result(hits)
 }
 
 function hitOf({ source, row, id, score }: Candidate, sequence: number, wanted: Wanted): object | Promise<object> {

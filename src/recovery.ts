@@ -4,7 +4,7 @@
 import type { Directory } from './directory/directory.ts'
 import { IsovecError } from './errors.ts'
 import { Slice } from './slice.ts'
-import { applyOperations, CollectionState, hashSeedOf, type Spare } from './state.ts'
+import { applyOperations, CollectionState, type Fate, hashSeedOf, type Spare } from './state.ts'
 import { decodeBatch, type Operation } from './storage/batch.ts'
 import {
   type CollectionBody,
@@ -22,7 +22,7 @@ import { readTombstones, Tombstones } from './storage/tombstones.ts'
 import { readWalChain, type WalContent, type WalRecord, WalWriter } from './storage/wal.ts'
 
 /** What every collection of a database shares. */
-export type SharedContext = Pick<StorageContext, 'kernel' | 'pool' | 'cache' | 'reserve'>
+export type SharedContext = Pick<StorageContext, 'kernel' | 'pool' | 'cache' | 'reserve'> & { readonly fate: Fate }
 
 /** An opened collection and, where recovery had to begin one, its log, or how to begin it once there is room. */
 export type Recovered = {
@@ -54,7 +54,9 @@ export async function createCollectionFiles(
   try {
     const generations = await Generations.create(shared.kernel, directory, collectionFormat, uuid, body)
     const context = contextOf(shared, directory, generations)
-    return { state: new CollectionState(context, generations, [], new Map([[1, 0]]), body.nextFile), wal }
+    const state = new CollectionState(context, generations, [], new Map([[1, 0]]), body.nextFile)
+    state.fate = shared.fate
+    return { state, wal }
   } catch (error) {
     await wal.abandon().catch(() => {})
     throw error
@@ -77,6 +79,7 @@ export async function openCollectionFiles(shared: SharedContext, directory: Dire
     const wal = isClean ? undefined : await takeUpLog(state, replayed)
     // A fall-back that could not be committed must not be swept behind: it may have to be done again.
     if (typeof wal !== 'function') await sweep(state)
+    state.fate = shared.fate
     return { state, wal, damage }
   } catch (error) {
     await state.dispose()
@@ -95,13 +98,13 @@ async function takeUpLog(state: CollectionState, replayed: readonly WalRecord[])
 }
 
 function contextOf(
-  shared: SharedContext,
+  { kernel, pool, cache, reserve }: SharedContext,
   directory: Directory,
   generations: Generations<CollectionBody>,
 ): StorageContext {
   const { dimension, metric } = generations.current.body.options
   const { uuid } = generations
-  return { ...shared, directory, uuid, hashSeed: hashSeedOf(uuid), dimension, metric }
+  return { kernel, pool, cache, reserve, directory, uuid, hashSeed: hashSeedOf(uuid), dimension, metric }
 }
 
 type FoundFile = { readonly number: number; readonly kind: string }

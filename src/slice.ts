@@ -37,6 +37,69 @@ function nextBackgroundTurn(signal: AbortSignal | undefined): Promise<void> {
   })
 }
 
+/**
+ * The clock of many short calls: each ends within its turn, so that whoever awaits one after the other would never let anything else
+ * run.
+ */
+export class Pace {
+  #end = 0
+
+  /** Whether it is time to give the event loop back. Calls that come after a while begin anew. */
+  get isOver(): boolean {
+    const now = performance.now()
+    if (now < this.#end) return false
+    if (now < this.#end + sliceMs) return true
+    this.#end = now + sliceMs
+    return false
+  }
+
+  /** Gives the event loop back. */
+  async next(): Promise<void> {
+    await nextTurn()
+    this.#end = performance.now() + sliceMs
+  }
+}
+
+/**
+ * Applies `map` to each item: at once as far as a slice goes, the rest in further turns of the event loop. A promise only where it takes
+ * longer, or where `map` gives promises.
+ */
+export function mapInSlices<T, R>(
+  items: readonly T[],
+  map: (item: T) => R | Promise<R>,
+  slice: Slice,
+): R[] | Promise<R[]> {
+  const results: (R | Promise<R>)[] = []
+  let isLate = false
+  for (let i = 0; i < items.length; i++) {
+    const result = map(items[i]!)
+    if (result instanceof Promise) isLate = true
+    results.push(result)
+    if (i % itemsPerLook === itemsPerLook - 1 && slice.isOver) return mapRest(items, map, slice, results)
+  }
+  return isLate ? Promise.all(results) : (results as R[])
+}
+
+async function mapRest<T, R>(
+  items: readonly T[],
+  map: (item: T) => R | Promise<R>,
+  slice: Slice,
+  begun: readonly (R | Promise<R>)[],
+): Promise<R[]> {
+  const results = await Promise.all(begun)
+  while (results.length < items.length) {
+    await slice.next()
+    const some: (R | Promise<R>)[] = []
+    do some.push(map(items[results.length + some.length]!))
+    while (results.length + some.length < items.length && !(some.length % itemsPerLook === 0 && slice.isOver))
+    for (const result of await Promise.all(some)) results.push(result)
+  }
+  return results
+}
+
+/** Items between two looks at the clock. */
+const itemsPerLook = 16
+
 /** The clock of one piece of long work. */
 export class Slice {
   readonly #signal: AbortSignal | undefined

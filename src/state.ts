@@ -43,6 +43,9 @@ export type Spare = {
   readonly memtable: Memtable | undefined
 }
 
+/** Why nothing is written any more, if so. */
+export type Fate = { poison?: IsovecError }
+
 /** The hash seed of a collection's ids: part of its identity, so nothing more is stored for it. */
 export function hashSeedOf(uuid: Uint8Array): number {
   return viewOf(uuid).getUint32(0, true)
@@ -59,10 +62,10 @@ export class CollectionState {
   active: Memtable
   /** The newest sequence that searches see. */
   lastSequence: number
-  /** Why the writer stopped for good, if it did: an I/O failure after which the files can't be trusted to match the memory. */
-  poison: IsovecError | undefined
   /** Sizes of the logs on disk by number; of the one being written as of its last rotation. */
   readonly walSizes: Map<number, number>
+  /** What all collections of a database share once they are open: a failed attempt to open one can be made again. */
+  fate: Fate = {}
   /** Is told of damage that was made good and costs nothing. */
   onFault: (error: IsovecError) => void = () => {}
   /** Opens what the newest generation is replaced by if something that it introduced is damaged; set until that is proven whole. */
@@ -97,6 +100,14 @@ export class CollectionState {
     this.lastSequence = this.body.lastSequence
     for (const segment of segments) this.register(segment)
     this.active = this.#newMemtable()
+  }
+
+  /**
+   * Why nothing is written any more, if so: an I/O failure, of any collection of the database, after which its files can't be trusted to
+   * match the memory.
+   */
+  get poison(): IsovecError | undefined {
+    return this.fate.poison
   }
 
   /** What is committed. */
@@ -323,7 +334,7 @@ export class CollectionState {
 
   /** Stops the writer for good after a failure. The first one counts. */
   poisonWith(error: IsovecError): void {
-    this.poison ??= error
+    this.fate.poison ??= error
   }
 
   /** Removes what no kept generation names and nobody uses. What cannot be removed now is tried again after the next commit. */

@@ -4,7 +4,7 @@
  * Every source gives rows that may be among the nearest; all of them are then scored exactly in 64-bit floats, so that one order
  * holds across sources, builds and plans. Equal scores are ordered by id, also at the cut.
  */
-import type { Bitmap } from '../codec/bitmap.ts'
+import { Bitmap } from '../codec/bitmap.ts'
 import { efMax, type Metric } from '../kernel/index.ts'
 import type { Slice } from '../slice.ts'
 import type { SearchSource, Snapshot } from '../snapshot.ts'
@@ -73,10 +73,15 @@ export function* answer(snapshot: Snapshot, query: Query, slice: Slice): Generat
   const scans: Scan[] = []
   let walks = 0
   let visited = 0
-  // Walks first, all in one turn: a row that dies later than the snapshot is then still alive to the walk.
+  let isLate = query.open !== undefined
   for (const source of snapshot.sources) {
-    const open = query.open?.get(source)
-    const count = query.open === undefined ? source.rowCount : (open?.count() ?? 0)
+    if (slice.isOver) {
+      yield
+      isLate = true
+    }
+    // In the turn of the snapshot every row that it sees is alive to a walk. Later, which those are must be said.
+    const open = isLate ? (query.open?.get(source) ?? visibleRows(source, query, sequence)) : undefined
+    const count = open === undefined ? source.rowCount : open.count()
     if (count === 0) continue
     const filter = planWalk(source, query, open, count)
     const found = filter === undefined ? undefined : walk(source, sequence, query, filter, ranking)
@@ -94,6 +99,14 @@ export function* answer(snapshot: Snapshot, query: Query, slice: Slice): Generat
     plan: planName(walks, scans.length, query),
     visited,
   }
+}
+
+/** The rows that a snapshot sees; none where there is a filter that knows nothing of the source. */
+function visibleRows(source: SearchSource, query: Query, sequence: number): Bitmap {
+  if (query.open !== undefined) return Bitmap.of(source.rowCount)
+  const rows = Bitmap.full(source.rowCount)
+  source.keepVisible(rows, sequence)
+  return rows
 }
 
 function planName(walks: number, scans: number, query: Query): Plan {

@@ -103,6 +103,7 @@ export class Reserve {
   async #load(): Promise<Map<string, number>> {
     if (this.#files !== undefined) return this.#files
     const files = new Map<string, number>()
+    let size = 0
     for (const name of await this.#directory.list()) {
       const parsed = parseFileName(name)
       if (parsed?.kind !== 'reserve') continue
@@ -110,8 +111,9 @@ export class Reserve {
       files.set(name, file.size)
       await file.close()
       this.#number = Math.max(this.#number, parsed.number)
-      this.#size += files.get(name)!
+      size += files.get(name)!
     }
+    this.#size = size
     this.#files = files
     return files
   }
@@ -127,7 +129,8 @@ export class Reserve {
       await this.#write(name, size)
     } catch (error) {
       if (isFull(error)) this.#isShort = true
-      await this.#remove(files, name)
+      // Behind a failure that tells more; what stays is removed with the rest.
+      await this.#remove(files, name).catch(() => {})
       throw error
     }
     files.set(name, size)
@@ -151,13 +154,15 @@ export class Reserve {
 
   async #release(): Promise<void> {
     const files = await this.#load()
-    for (const name of [...files.keys()]) await this.#remove(files, name)
+    for (const name of [...files.keys()]) {
+      await this.#remove(files, name)
+      this.#releaseCount++
+    }
   }
 
   async #remove(files: Map<string, number>, name: string): Promise<void> {
     await this.#directory.remove(name)
     this.#size -= files.get(name)!
-    this.#releaseCount++
     files.delete(name)
   }
 }

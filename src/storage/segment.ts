@@ -535,6 +535,12 @@ export class Segment implements MergeSource {
   }
 
   /** A damaged graph is as good as none: it makes searches quick, no more, and can be built again. */
+  /** Takes the graph that the newest manifest names in place of one that was begun, or none. Damage to it is told, as when it's loaded. */
+  async reloadGraph(): Promise<void> {
+    this.image.dropGraph()
+    if (this.graphFile !== undefined) await this.#readGraph(this.graphFile, this.image)
+  }
+
   async #readGraph(graphFile: GraphFile, image: VectorImage): Promise<void> {
     try {
       this.beams = await loadGraph(this.#context, graphFile, this.file, image)

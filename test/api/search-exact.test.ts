@@ -140,6 +140,45 @@ describe('an exact search', () => {
     }
   })
 
+  it('lets others run between calls that are awaited one after the other, and within large answers', async () => {
+    const { collection } = await newCollection<{ text: string }>({ dimension: 4 })
+    const payload = { text: 'x'.repeat(2000) }
+    await collection.upsert(Array.from({ length: 5000 }, (_, n) => ({ id: `d${n}`, vector: [n, 1, 2, 3], payload })))
+    const vector = [1, 2, 3, 4]
+    const calls: (() => Promise<unknown>)[] = [
+      () => collection.get('d7'),
+      () => collection.search({ vector, k: 1 }),
+      () => collection.count(),
+    ]
+    for (const call of calls) {
+      let turns = 0
+      const timer = setInterval(() => turns++, 1)
+      const end = performance.now() + 200
+      let made = 0
+      // Whatever the machine: calls that never let go would make no turn at all.
+      while (performance.now() < end || made < 50) {
+        await call()
+        made++
+      }
+      clearInterval(timer)
+      expect(turns).toBeGreaterThan(3)
+    }
+    const ids = Array.from({ length: 5000 }, (_, n) => `d${n}`)
+    for (const call of [() => collection.search({ vector, k: 5000 }), () => collection.getMany(ids)]) {
+      let turns = 0
+      let isDone = false
+      const answer = call().finally(() => {
+        isDone = true
+      })
+      while (!isDone) {
+        await new Promise(setImmediate)
+        turns++
+      }
+      expect(await answer).toBeTruthy()
+      expect(turns).toBeGreaterThan(2)
+    }
+  })
+
   it('does not slow down, and does not stop the event loop, where everything is equally near', async () => {
     const { collection } = await newCollection({ dimension: 4, durability: 'buffered', index: 'manual' })
     const count = 60_000

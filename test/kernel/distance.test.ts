@@ -165,6 +165,38 @@ describe('the bound of a scan', async () => {
     expect(told).toBeGreaterThan(1000)
   })
 
+  it('holds the true distance on codes for questions so small that factors lose bits in f32', () => {
+    const random = randomNumbers(9)
+    let known = 0
+    for (const dimension of [16, 64]) {
+      for (const delta of [2 ** -30, 2 ** -10, 1, 2 ** 20]) {
+        for (const shift of [0, 0.49]) {
+          const vectors = Array.from({ length: 100 }, () =>
+            Float32Array.from({ length: dimension }, () => (Math.round(random() * 120 - 60) + shift) * delta),
+          )
+          const image = imageOf(kernel, 'dot', vectors)
+          image.setQuantizer({ delta, origin: new Float32Array(dimension) })
+          image.encode(0, 100)
+          const [lower, upper, scores] = [new Float32Array(100), new Float32Array(100), new Float64Array(100)]
+          for (const size of [1e-20, 1e-26, 1e-30, 1e-32, 1e-36, 1e-38, 1e-40, 1e-44]) {
+            for (const isEven of [true, false]) {
+              image.prepare(Float32Array.from({ length: dimension }, () => (isEven ? size : size * random())))
+              image.scanBounds(undefined, 0, 100, lower, upper)
+              image.score(Uint32Array.from(vectors.keys()), 100, scores)
+              for (let row = 0; row < 100; row++) {
+                if (Number.isFinite(lower[row])) known++
+                expect(lower[row]! > -scores[row]!).toBe(false)
+                expect(upper[row]! < -scores[row]!).toBe(false)
+              }
+            }
+          }
+          image.release()
+        }
+      }
+    }
+    expect(known).toBeGreaterThan(1000)
+  })
+
   it('on codes leaves few rows in doubt', () => {
     const random = randomNumbers(6)
     const rows = Array.from({ length: 2000 }, () => normalVector(384, random))

@@ -3,13 +3,14 @@ import { imageKey, seededChoice } from '../../src/directory/crash-image.ts'
 import type { StorageBackend } from '../../src/directory/directory.ts'
 import { faultyBackend } from '../../src/directory/faulty.ts'
 import { memoryBackend, type StoreImage } from '../../src/directory/memory.ts'
-import type { Collection, CollectionOptions, Database, DatabaseEvent } from '../../src/index.ts'
+import type { Collection, CollectionOptions, Database, DatabaseEvent, IsovecError } from '../../src/index.ts'
 import { openDatabase } from '../../src/index.ts'
 import { countingBackend } from '../support/counting-backend.ts'
 import { changed, flipped, ofKind, sectionsOf } from '../support/damage.ts'
 import { type Contents, digestOf } from '../support/history.ts'
 import { readContents } from '../support/recovered.ts'
 import { seed, seedCrypto } from '../support/seed.ts'
+import { normalVector, randomNumbers } from '../support/vectors.ts'
 
 let restoreCrypto: () => void
 beforeAll(() => {
@@ -379,4 +380,35 @@ describe('damage to a graph costs no more than the graph', () => {
     await docs.search({ vector: query })
     await expect.poll(() => docs.hasIndex(), { timeout: 10_000 }).toBe(true)
   })
+})
+
+test('falls back while a graph is built of what is damaged, and tells the damage', async () => {
+  const backend = memoryBackend()
+  const database = await openDatabase(backend)
+  const docs = await database.createCollection('docs', { dimension: 64, compaction: 'manual' })
+  const random = randomNumbers(5)
+  const some = (prefix: string, count: number) =>
+    Array.from({ length: count }, (_, i) => ({ id: `${prefix}${i}`, vector: normalVector(64, random) }))
+  await docs.upsert(some('a', 300))
+  await docs.flush()
+  await docs.upsert(some('b', 6000))
+  await docs.flush()
+  await database.close()
+  const image = backend.image()
+  const file = ofKind(image, 'seg').at(-1)!
+  // The ids, which an exact search has no need of while the vectors are loaded for the graph.
+  const section = sectionsOf(file.bytes).find(({ id }) => id === 2)!
+  const hurt = changed(image, 1, file.name, flipped(file.bytes, (section.offset + (section.length >> 1)) * 8))
+  const errors: IsovecError[] = []
+  const again = await openDatabase(memoryBackend(hurt), { onEvent: ({ error }) => errors.push(error) })
+  const read = await again.openCollection('docs')
+  // The graph is begun once nothing was flushed for a while.
+  await new Promise((resolve) => setTimeout(resolve, 100))
+  await read.configure({ durability: 'buffered' }).catch((error: IsovecError) => errors.push(error))
+  expect(await read.count()).toBe(6300)
+  await read.buildIndex()
+  expect(await read.hasIndex()).toBe(true)
+  expect(errors.length).toBeGreaterThan(0)
+  for (const { code } of errors) expect(code).toBe('CORRUPTION')
+  await again.close()
 })
