@@ -13,7 +13,7 @@ import { Stopwatch } from './stopwatch.js'
  *
  * @typedef {object} PeerIndex
  * @property {(point: number[], label: number) => void} addPoint
- * @property {(query: number[], count: number) => { distances: number[], neighbors: number[] }} searchKnn best first
+ * @property {(query: number[], count: number, isOpen?: (row: number) => boolean) => { distances: number[], neighbors: number[] }} searchKnn best first
  */
 
 /**
