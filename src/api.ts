@@ -203,6 +203,8 @@ export type CollectionStats = {
   bytes: number
   /** Bytes of log that no segment holds yet. */
   walBytes: number
+  /** Bytes of the attribute columns that filters are answered from, as part of `bytes`. */
+  columnBytes: number
   /** Bytes of graphs, as part of `bytes`. */
   indexBytes: number
   /** Bytes in memory: vectors, codes, graphs, ids. */

@@ -72,7 +72,7 @@ export function mapInSlices<T, R>(
   const results: (R | Promise<R>)[] = []
   let isLate = false
   for (let i = 0; i < items.length; i++) {
-    const result = map(items[i]!)
+    const result = attempt(map, items[i]!)
     if (result instanceof Promise) isLate = true
     results.push(result)
     if (i % itemsPerLook === itemsPerLook - 1 && slice.isOver) return mapRest(items, map, slice, results)
@@ -90,11 +90,20 @@ async function mapRest<T, R>(
   while (results.length < items.length) {
     await slice.next()
     const some: (R | Promise<R>)[] = []
-    do some.push(map(items[results.length + some.length]!))
+    do some.push(attempt(map, items[results.length + some.length]!))
     while (results.length + some.length < items.length && !(some.length % itemsPerLook === 0 && slice.isOver))
     for (const result of await Promise.all(some)) results.push(result)
   }
   return results
+}
+
+/** A failure as a promise, so that it is met together with those of promises that were made before it. */
+function attempt<T, R>(map: (item: T) => R | Promise<R>, item: T): R | Promise<R> {
+  try {
+    return map(item)
+  } catch (error) {
+    return Promise.reject(error)
+  }
 }
 
 /** Items between two looks at the clock. */

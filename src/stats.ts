@@ -26,6 +26,7 @@ export function statsOf(core: CollectionCore): CollectionStats {
     deletedRatio: segmentRows === 0 ? 0 : (segmentRows - segmentDocs) / segmentRows,
     bytes: fileBytes(segments),
     walBytes: writer.walSize,
+    columnBytes: segments.reduce((sum, { columnSize }) => sum + columnSize, 0),
     indexBytes: segments.reduce((sum, { graphFile }) => sum + (graphFile?.length ?? 0), 0),
     memoryBytes,
     memoryBytesPerDoc: docs === 0 ? 0 : memoryBytes / docs,

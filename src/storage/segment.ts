@@ -294,6 +294,11 @@ export class Segment implements MergeSource {
     return this.#ids !== undefined
   }
 
+  /** Bytes of attribute columns in the file. */
+  get columnSize(): number {
+    return this.#section(sectionIds.columns).length
+  }
+
   /** Bytes that this segment holds in memory. */
   get memorySize(): number {
     const ids = this.#ids

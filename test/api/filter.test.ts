@@ -343,6 +343,10 @@ describe('patches', () => {
     const after = await collection.stats()
     expect(after).toMatchObject({ segments: 1, memtableDocs: 0, deleted: 0, indexBytes: before.indexBytes })
     expect(after.bytes - before.bytes).toBeLessThan(100 * 40)
+    // A number that is all different takes eight bytes and its row.
+    expect(after.columnBytes).toBe(before.columnBytes)
+    expect(after.columnBytes / 2000).toBeGreaterThan(8)
+    expect(after.columnBytes / 2000).toBeLessThan(14)
     expect(await collection.hasIndex()).toBe(true)
     expect(await collection.count({ n: { $lt: 0 } })).toBe(99)
   })
