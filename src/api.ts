@@ -35,7 +35,10 @@ export type OpenOptions = {
   wasm?: WebAssembly.Module | BufferSource | URL
 }
 
-/** Options of a collection; all but `durability`, `compaction` and `index` are fixed for its life. */
+/**
+ * Options of a collection. `durability`, `compaction` and `index` can be changed by `configure`, `hnsw` by `buildIndex`; the others are
+ * fixed for its life.
+ */
 export type CollectionOptions = {
   /** Components of every vector: 1 to 65,536. */
   dimension: number
@@ -49,8 +52,8 @@ export type CollectionOptions = {
   /** Parameters of graphs. Default `M` 16, `efConstruction` 200. */
   hnsw?: { M?: number; efConstruction?: number }
   /**
-   * What graphs are walked on: 7-bit codes where they pay (`auto`, default), always (`sq8`), or the vectors (`none`). Exact vectors
-   * decide the final order in each case.
+   * What graphs are walked on, and scans read first: 7-bit codes where they pay (`auto`, default), always (`sq8`), or the vectors
+   * (`none`). Exact vectors decide the final order in each case.
    */
   quantization?: 'auto' | 'sq8' | 'none'
   /** Where exact vectors are kept. Only `memory` (default) for now. */
@@ -140,7 +143,7 @@ export type SearchRequest<P extends object = JsonObject, I extends AnyInclude = 
    * was built turns it into a beam; more than the widest beam of the table reaches isn't promised.
    */
   recall?: number
-  /** Beam of graph walks, 1 to 20,000. Overrides `recall`. */
+  /** Beam of graph walks, 1 to 20,000; beyond 4,096, and where a walk would cost more, a scan is made. Overrides `recall`. */
   ef?: number
   /** Other than the collection's; searches exactly. */
   metric?: Metric
@@ -353,7 +356,8 @@ export interface Database extends AsyncDisposable {
   readonly location: string
   /**
    * Makes a collection.
-   * @throws IsovecError `COLLECTION_EXISTS`, unless `ifExists` is `open` and dimension, metric and model agree
+   * @throws IsovecError `COLLECTION_EXISTS`, unless `ifExists` is `open`; then `WRONG_DIMENSION`, `INVALID_ARGUMENT` or `MODEL_MISMATCH`
+   * where dimension, metric or model don't agree
    */
   createCollection<P extends object = JsonObject>(
     name: string,

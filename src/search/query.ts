@@ -46,7 +46,7 @@ export type Answer = {
 
 /** Widest beam that is walked: a walk holds the thread until it ends, and beyond this that takes longer than a slice. */
 const walkedEfMax = 4096
-/** Rows that a scan measures in the time in which a walk gets one place of its beam right: some eight rows, measured in less order. */
+/** Rows that a scan measures in the time that a walk takes for each place of its beam: some ten rows, in no order, and the pool. */
 const scannedRowsPerEf = 20
 /** Share of open rows from which on a walk measures all rows: below, it measures the open ones alone. */
 const gatedShareMin = 0.4
@@ -153,12 +153,13 @@ function planWalk(source: SearchSource, query: Query, open: Bitmap | undefined, 
   const { image, rowCount } = source
   if (query.isExact || !image.hasGraph || query.metric !== image.metric) return undefined
   const share = count / rowCount
-  const isGated = share >= gatedShareMin
+  const isFree = query.open === undefined
+  const isGated = isFree || share >= gatedShareMin
   const ef = efOf(source, query) * (isGated ? 1 : openBeamFactor)
   if (ef > walkedEfMax) return undefined
   // Passing through a row that isn't open costs about as much as measuring one that is.
-  const cost = ef * scannedRowsPerEf * (open === undefined ? 1 : isGated ? 1 / share : 1 + 1 / share)
-  return cost < count || (open === undefined && ef * 8 < count) ? { open, count, ef, isGated } : undefined
+  const cost = ef * scannedRowsPerEf * (isFree ? 1 : isGated ? 1 / share : 1 + 1 / share)
+  return cost < count || (isFree && ef * 8 < count) ? { open, count, ef, isGated } : undefined
 }
 
 /** What a walk finds. Walks are synchronous, so one buffer serves them all. */

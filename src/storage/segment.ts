@@ -539,13 +539,13 @@ export class Segment implements MergeSource {
     this.#image = image
   }
 
-  /** A damaged graph is as good as none: it makes searches quick, no more, and can be built again. */
   /** Takes the graph that the newest manifest names in place of one that was begun, or none. Damage to it is told, as when it's loaded. */
   async reloadGraph(): Promise<void> {
     this.image.dropGraph()
     if (this.graphFile !== undefined) await this.#readGraph(this.graphFile, this.image)
   }
 
+  /** A damaged graph is as good as none: it makes searches quick, no more, and can be built again. */
   async #readGraph(graphFile: GraphFile, image: VectorImage): Promise<void> {
     try {
       this.beams = await loadGraph(this.#context, graphFile, this.file, image)
