@@ -282,8 +282,8 @@ if (given.write) {
         .map((point) => /** @type {const} */ ([point.share * 100, point[what]])),
     }))
   const panels = [
-    { title: 'milliseconds', lines: lines('ms'), ticks: [0.03, 0.1, 0.3, 1, 3, 10, 30], isLog: true },
-    { title: 'recall@10', lines: lines('recall'), ticks: [0, 0.25, 0.5, 0.75, 1], isLog: false },
+    { title: 'milliseconds', lines: lines('ms'), ticks: [0.01, 0.1, 1, 10, 100], isLog: true },
+    { title: 'recall@10', lines: lines('recall'), ticks: [0.8, 0.85, 0.9, 0.95, 1], isLog: false },
   ]
   const ticks = [0.01, 0.1, 1, 10, 100]
   await writeFile(

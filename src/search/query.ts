@@ -48,12 +48,11 @@ export type Answer = {
 const walkedEfMax = 4096
 /** Rows that a scan measures in the time that a walk takes for each place of its beam: some ten rows, in no order, and the pool. */
 const scannedRowsPerEf = 20
-/** Share of open rows from which on a walk measures all rows: below, it measures the open ones alone. */
+/**
+ * Share of open rows from which on a walk may be made under a filter. Below, one that passes all rows costs too much, and one that
+ * measures the open rows alone loses hits where those lie far from the question.
+ */
 const gatedShareMin = 0.4
-/** How much wider the beam of such a walk is: it sees less of the graph, and less still where open rows lie far from the question. */
-const openBeamFactor = 2
-/** Open rows that such a walk begins from, beside where the upper layers lead. */
-const seedCount = 16
 
 /**
  * The beam for a number of hits where a graph's own were not measured: recall@k is at least 0.95 for k from 1 to 100 on the hardest real set at
@@ -142,7 +141,6 @@ type Filtered = {
   readonly open: Bitmap | undefined
   readonly count: number
   readonly ef: number
-  readonly isGated: boolean
 }
 
 /**
@@ -152,14 +150,13 @@ type Filtered = {
 function planWalk(source: SearchSource, query: Query, open: Bitmap | undefined, count: number): Filtered | undefined {
   const { image, rowCount } = source
   if (query.isExact || !image.hasGraph || query.metric !== image.metric) return undefined
+  const ef = efOf(source, query)
+  if (ef > walkedEfMax) return undefined
   const share = count / rowCount
   const isFree = query.open === undefined
-  const isGated = isFree || share >= gatedShareMin
-  const ef = efOf(source, query) * (isGated ? 1 : openBeamFactor)
-  if (ef > walkedEfMax) return undefined
-  // Passing through a row that isn't open costs about as much as measuring one that is.
-  const cost = ef * scannedRowsPerEf * (isFree ? 1 : isGated ? 1 / share : 1 + 1 / share)
-  return cost < count || (isFree && ef * 8 < count) ? { open, count, ef, isGated } : undefined
+  if (!isFree && share < gatedShareMin) return undefined
+  const cost = (ef * scannedRowsPerEf) / (isFree ? 1 : share)
+  return cost < count || (isFree && ef * 8 < count) ? { open, count, ef } : undefined
 }
 
 /** What a walk finds. Walks are synchronous, so one buffer serves them all. */
@@ -170,35 +167,20 @@ function walk(
   source: SearchSource,
   sequence: number,
   query: Query,
-  { open, count, ef, isGated }: Filtered,
+  { open, count, ef }: Filtered,
   ranking: Ranking,
 ): { visited: number; isEnough: boolean } {
   const { image } = source
   if (beam.rows.length < ef) beam = { rows: new Uint32Array(ef), distances: new Float32Array(ef) }
   image.prepare(query.vector, query.metric)
-  const filter =
-    open === undefined
-      ? undefined
-      : isGated
-        ? { open: open.words }
-        : { open: open.words, seeds: seedsOf(open), budget: count }
-  const found = image.search(ef, beam, filter)
+  const found = image.search(ef, beam, open === undefined ? undefined : { open: open.words })
   const before = ranking.size
   const rows = beam.rows.subarray(0, Math.min(found.count, rescoredCount(query.count)))
   score({ source, query, rows: open === undefined ? undefined : rows, sequence }, rows, ranking)
   const wanted = Math.min(query.count, open === undefined ? source.liveCount : count)
-  const isEnough = ranking.size - before >= wanted
+  // Under a filter a beam that is not full of open rows has not looked far enough for them.
+  const isFull = query.open === undefined || found.count >= Math.min(ef, count)
+  const isEnough = isFull && ranking.size - before >= wanted
   if (!isEnough) ranking.truncate(before)
   return { visited: found.visited, isEnough }
-}
-
-/** Some of the open rows, from all over the source. */
-function seedsOf({ words }: Bitmap): Uint32Array {
-  const seeds = new Set<number>()
-  for (let i = 0; i < seedCount; i++) {
-    let at = Math.floor((i * words.length) / seedCount)
-    while (at < words.length && words[at] === 0) at++
-    if (at < words.length) seeds.add(at * 32 + 31 - Math.clz32(words[at]! & -words[at]!))
-  }
-  return Uint32Array.from(seeds)
 }

@@ -11,14 +11,30 @@ const count = 50_000
 const dimension = 24
 const k = 10
 const questionCount = 40
-const selectivities = [1, 0.5, 0.1, 0.01, 0.001, 0.0001]
+const selectivities = [1, 0.5, 0.3, 0.1, 0.01, 0.001, 0.0001]
+
+type Kind = {
+  readonly filterOf: (share: number) => Filter<Attributes>
+  readonly passes: (attributes: Attributes, share: number) => boolean
+}
 
 /** Filters that leave a share of the documents: unrelated to the question, at its own end of a direction, at the other end. */
-const filters: { readonly [name: string]: (share: number) => Filter<Attributes> } = {
-  independent: (share) => ({ bucket: { $lt: share } }),
-  correlated: (share) => ({ rank: { $gte: 1 - share } }),
-  'anti-correlated': (share) => ({ rank: { $lt: share } }),
+const kinds: { readonly [name: string]: Kind } = {
+  independent: {
+    filterOf: (share) => ({ bucket: { $lt: share } }),
+    passes: ({ bucket }, share) => bucket < share,
+  },
+  correlated: {
+    filterOf: (share) => ({ rank: { $gte: 1 - share } }),
+    passes: ({ rank }, share) => rank >= 1 - share,
+  },
+  'anti-correlated': {
+    filterOf: (share) => ({ rank: { $lt: share } }),
+    passes: ({ rank }, share) => rank < share,
+  },
 }
+
+type Stored = { readonly id: string; readonly vector: Float32Array; readonly payload: Attributes }
 
 function similarity(a: Float32Array, b: Float32Array): number {
   let [product, aa, bb] = [0, 0, 0]
@@ -30,10 +46,18 @@ function similarity(a: Float32Array, b: Float32Array): number {
   return product / Math.sqrt(aa * bb)
 }
 
+/** Ids of the nearest by comparing with each. */
+function nearest(documents: readonly Stored[], question: Float32Array): Set<string> {
+  const likeness = documents.map(({ vector }) => similarity(vector, question))
+  const least = Float64Array.from(likeness).sort().at(-k) ?? Number.NEGATIVE_INFINITY
+  return new Set(documents.filter((_, i) => likeness[i]! >= least).map(({ id }) => id))
+}
+
 describe('searches under a filter, among 50,000 documents in segments, fresh ones and deletes', () => {
   let database: Database
   let collection: Collection<Attributes>
   let questions: Float32Array[]
+  let alive: Stored[]
   let visitedFreely = 0
 
   beforeAll(async () => {
@@ -53,6 +77,7 @@ describe('searches under a filter, among 50,000 documents in segments, fresh one
     questions = Array.from({ length: questionCount }, (_, i) =>
       documents[order[count - 1 - i * 40]!]!.vector.map((component) => component + 0.2 * (random() - 0.5)),
     )
+    alive = attributed.filter((_, row) => row % 29 !== 0)
     database = await openDatabase(':memory:')
     collection = await database.createCollection<Attributes>('c', {
       dimension,
@@ -76,21 +101,26 @@ describe('searches under a filter, among 50,000 documents in segments, fresh one
 
   afterAll(() => database.close())
 
-  for (const [name, filterOf] of Object.entries(filters)) {
+  for (const [name, { filterOf, passes }] of Object.entries(kinds)) {
     for (const share of selectivities) {
       it(`find ${share * 100} % that are ${name}`, { timeout: 60_000 }, async () => {
         const filter = filterOf(share)
+        const open = alive.filter(({ payload }) => passes(payload, share))
         const available = await collection.count(filter)
+        expect(available).toBe(open.length)
         expect(available).toBeGreaterThan(0)
+        const openIds = new Set(open.map(({ id }) => id))
         let found = 0
         let wanted = 0
         let visited = 0
         for (const vector of questions) {
           const result = await collection.search({ vector, k, filter })
           const truth = await collection.search({ vector, k, filter, mode: 'exact' })
-          const ids = new Set(truth.hits.map(({ id }) => id))
+          const ids = nearest(open, vector)
           expect(truth.exact).toBe(true)
+          expect(new Set(truth.hits.map(({ id }) => id))).toEqual(ids)
           expect(result.hits).toHaveLength(Math.min(k, available))
+          for (const { id } of result.hits) expect(openIds.has(id)).toBe(true)
           for (const { id } of result.hits) if (ids.has(id)) found++
           wanted += ids.size
           visited += result.visited / questionCount
