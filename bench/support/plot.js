@@ -40,6 +40,7 @@ export function plot(panels, x) {
       `<g transform="translate(${margin.left + i * 190} ${height + 8})"><line x2="18" y1="4" y2="4" stroke="${colourOf(name)}" stroke-width="2"/><text x="24" y="8">${name}</text></g>`,
   )
   return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${total} ${tall}" width="${total}" height="${tall}" font-family="system-ui, sans-serif" font-size="11">
+<title>${panels.map(({ title }) => title).join(' and ')} over ${x.label}</title>
 <style>text { fill: #333 } .axis { stroke: #9994 } @media (prefers-color-scheme: dark) { text { fill: #ccc } }</style>
 ${parts.join('\n')}
 ${legend.join('\n')}
