@@ -35,6 +35,10 @@ async function readDamaged(
       const { hits } = await collection.search({ vector, k: 5, mode: 'approximate' })
       found.push(hits.map(({ id, score }) => `${id} ${score}`).join())
     }
+    // Columns and patches must not answer otherwise than payloads do.
+    for (const filter of [{ i: { $lt: 100 } }, { i: { $exists: true } }] as const) {
+      found.push(String(await collection.count(filter)))
+    }
     return { contents, found }
   } catch (error) {
     if (!isIsovecError(error) || !refusals.includes(error.code)) throw error
@@ -88,7 +92,7 @@ const queries = [
   [20, 700, 1, 0],
 ]
 
-/** A database with segments, tombstones, a graph and a log. */
+/** A database with segments, tombstones, patches, a graph and a log. */
 async function segmentedImage(): Promise<StoreImage> {
   const backend = memoryBackend()
   const db = await openDatabase(backend)
@@ -104,6 +108,8 @@ async function segmentedImage(): Promise<StoreImage> {
   )
   await docs.buildIndex()
   await docs.delete(['a3', 'a4'])
+  await docs.patch('a9', { i: -9 })
+  await docs.patch('a10', {}, { unset: ['i'] })
   await docs.upsert(Array.from({ length: 20 }, (_, i) => ({ id: `b${i}`, vector: [i, -i, 1, 0], payload: { i } })))
   await docs.flush()
   await docs.upsert({ id: 'a5', vector: [0, 0, 0, 0] })
@@ -162,7 +168,7 @@ describe('damage is told or costs nothing', () => {
     const image = await segmentedImage()
     const whole = (await readDamaged(image, queries))!
     const kinds = new Set(filesOf(image).map(({ name }) => name.split('.')[1]))
-    expect([...kinds].sort()).toEqual(['del', 'graph', 'manifest', 'seg', 'wal'])
+    expect([...kinds].sort()).toEqual(['del', 'graph', 'manifest', 'patch', 'seg', 'wal'])
     const choose = seededChoice(seed)
     const newestSegment = ofKind(image, 'seg').at(-1)!.name
     const isSpared = (name: string): boolean => /graph|manifest/.test(name) || name === newestSegment
