@@ -29,4 +29,4 @@ export {
 } from './image'
 export { codeStride, imageSize, layoutScratch, linkStride, scratchSize, vectorStride } from './memory'
 export { checkCodes, encodeRows, largestNorm, measureNorms, prepareQuery } from './quantize'
-export { collect, gateAt, prepareGate, search, searchOpen } from './search'
+export { collect, gateAt, prepareGate, search } from './search'

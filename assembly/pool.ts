@@ -49,12 +49,6 @@ export function resetWalk(scratch: Scratch): void {
   scratch.walk++
 }
 
-/** Whether the walk has seen `row`. */
-@inline
-export function isSeen(scratch: Scratch, row: u32): bool {
-  return load<u8>(scratch.visited + row) == scratch.walk
-}
-
 /** Marks `row` as seen. */
 @inline
 export function see(scratch: Scratch, row: u32): void {
@@ -147,14 +141,4 @@ export function offerGated(scratch: Scratch, count: u32, limit: u32): u32 {
   scratch.poolSize = size
   scratch.poolOpen = open
   return lowest
-}
-
-/** Drops the gated rows from the pool. */
-export function dropGated(scratch: Scratch): void {
-  let kept: u32 = 0
-  for (let i: u32 = 0; i < scratch.poolSize; i++) {
-    const key = keyAt(scratch.pool, i)
-    if (!isMarked(scratch.gate, keyRow(key))) store<i64>(scratch.pool + (<usize>(kept++) << 3), key)
-  }
-  scratch.poolSize = kept
 }

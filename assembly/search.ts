@@ -4,7 +4,7 @@
  */
 import { scoreRows } from './distance'
 import { Image, isMarked, linkLimit, linksOf, NO_ROW, Query, Scratch } from './memory'
-import { dropGated, EXPANDED, isSeen, keyAt, keyDistance, keyRow, offer, offerGated, resetWalk, see } from './pool'
+import { EXPANDED, keyAt, keyDistance, keyRow, offer, offerGated, resetWalk, see } from './pool'
 
 /**
  * Makes the gate of a question from the bitmap of the rows that it may return, `size` bytes that the host has written to
@@ -24,89 +24,15 @@ export function gateAt(scratch: Scratch): usize {
  * in the pool, from where {@link collect} takes them. `limit` bounds the pool, gated rows included; it's at least `ef`.
  */
 export function search(image: Image, scratch: Scratch, ef: u32, limit: u32, filtered: bool): void {
-  begin(image, scratch, limit)
-  if (filtered) scratch.gate = scratch.gateRoom
+  resetWalk(scratch)
+  scratch.poolLimit = limit
+  scratch.visitedCount = 0
+  scratch.gate = filtered ? scratch.gateRoom : image.deadCount > 0 ? image.dead : 0
   if (image.inserted == 0) return
   const gated = scratch.gate != 0
   enter(image, scratch.query, scratch, ef, gated)
   descend(image, scratch.query, scratch, 0, ef, gated)
   walk(image, scratch.query, scratch, 0, ef, gated)
-}
-
-/**
- * The same for a question that few rows are open to: only those are scored and enter the pool. From a gated neighbour the walk goes on
- * to that one's own neighbours, so that it needs no open neighbour to get on (Patel et al., "ACORN", 2024). It begins from what the
- * upper layers lead to and from `seedCount` rows at `seeds`, and ends early once `budget` rows were scored.
- */
-export function searchOpen(image: Image, scratch: Scratch, ef: u32, seeds: usize, seedCount: u32, budget: u32): void {
-  begin(image, scratch, ef)
-  scratch.gate = scratch.gateRoom
-  if (image.inserted == 0) return
-  const query = scratch.query
-  enter(image, query, scratch, ef, false)
-  descend(image, query, scratch, 0, ef, false)
-  const nearest = keyRow(keyAt(scratch.pool, 0))
-  dropGated(scratch)
-  takeOpen(image, query, scratch, nearest, ef)
-  for (let i: u32 = 0; i < seedCount; i++) {
-    const seed = load<u32>(seeds + (<usize>i << 2))
-    if (isSeen(scratch, seed) || isMarked(scratch.gate, seed)) continue
-    see(scratch, seed)
-    store<u32>(scratch.ids, seed)
-    take(image, query, scratch, 1, ef, false)
-  }
-  const pool = scratch.pool
-  let cursor: u32 = 0
-  while (cursor < scratch.poolSize && scratch.visitedCount < budget) {
-    const key = keyAt(pool, cursor)
-    if (key & EXPANDED) {
-      cursor++
-      continue
-    }
-    store<i64>(pool + (<usize>cursor << 3), key | EXPANDED)
-    cursor = min(cursor, takeOpen(image, query, scratch, keyRow(key), ef))
-  }
-}
-
-function begin(image: Image, scratch: Scratch, limit: u32): void {
-  resetWalk(scratch)
-  scratch.poolLimit = limit
-  scratch.visitedCount = 0
-  scratch.gate = image.deadCount > 0 ? image.dead : 0
-}
-
-/** Takes the open neighbours of a row in layer 0, and those of its gated neighbours, into the pool; returns the lowest index that changed. */
-function takeOpen(image: Image, query: Query, scratch: Scratch, row: u32, ef: u32): u32 {
-  const gate = scratch.gate
-  const size = linkLimit(image, 0) << 2
-  let lowest = scratch.poolSize
-  let count: u32 = 0
-  for (let at = linksOf(image, row, 0), end = at + size; at < end; at += 4) {
-    const neighbour = load<u32>(at)
-    if (neighbour == NO_ROW) break
-    if (isSeen(scratch, neighbour)) continue
-    see(scratch, neighbour)
-    // A list's worth of rows is what there is room for.
-    if (<usize>count << 2 == size) {
-      lowest = min(lowest, take(image, query, scratch, count, ef, false))
-      count = 0
-    }
-    if (!isMarked(gate, neighbour)) {
-      store<u32>(scratch.ids + (<usize>(count++) << 2), neighbour)
-      continue
-    }
-    for (let next = linksOf(image, neighbour, 0), last = next + size; next < last; next += 4) {
-      const other = load<u32>(next)
-      if (other == NO_ROW) break
-      if (isMarked(gate, other) || isSeen(scratch, other)) continue
-      see(scratch, other)
-      store<u32>(scratch.ids + (<usize>(count++) << 2), other)
-      if (<usize>count << 2 < size) continue
-      lowest = min(lowest, take(image, query, scratch, count, ef, false))
-      count = 0
-    }
-  }
-  return count == 0 ? lowest : min(lowest, take(image, query, scratch, count, ef, false))
 }
 
 /**

@@ -45,13 +45,8 @@ export type SearchOutput = { readonly rows: Uint32Array; readonly distances: Flo
 export type WalkFilter = {
   /** One bit per row; whether a row is alive makes no difference then. */
   readonly open: Uint32Array
-  /**
-   * Given where few rows are open: the walk then measures these alone, from some of them that are named here and from where the upper
-   * layers lead, and passes through the others unmeasured. Without, it measures all and returns the open ones.
-   */
-  readonly seeds?: Uint32Array
-  /** With `seeds`: ends the walk once so many rows were measured. */
-  readonly budget?: number
+  /** Rows, open or not, that the walk bears in mind at most: it gives up where the nearest so many hold too few that are open. */
+  readonly reach: number
 }
 
 /** Widest beam. */
@@ -535,7 +530,10 @@ export class VectorImage {
   search(ef: number, out: SearchOutput, filter?: WalkFilter): { count: number; visited: number } {
     assert(this.#asked === this.metric, 'graphs serve the metric of the image')
     assert(isBetween(ef, 1, efMax), 'ef is in range')
-    const limit = ef + Math.min(filter === undefined ? this.#deadCount : this.#rows, 4 * ef + 4096)
+    const limit =
+      filter === undefined
+        ? ef + Math.min(this.#deadCount, 4 * ef + 4096)
+        : Math.max(ef, Math.min(filter.reach, this.#rows))
     this.#ask(limit)
     const instance = this.#instance
     const { exports, scratch } = instance
@@ -545,12 +543,7 @@ export class VectorImage {
       instance.bytes.set(gate, exports.gateAt(scratch) >>> 0)
       exports.prepareGate(scratch, gate.length)
     }
-    if (filter?.seeds === undefined) {
-      exports.search(image, scratch, ef, limit, filter === undefined ? 0 : 1)
-    } else {
-      const seedCount = this.#send(filter.seeds, 0, Math.min(SCORE_ROWS, filter.seeds.length))
-      exports.searchOpen(image, scratch, ef, instance.transfer, seedCount, filter.budget ?? 0xffffffff)
-    }
+    exports.search(image, scratch, ef, limit, filter === undefined ? 0 : 1)
     const count = exports.collect(scratch, Math.min(ef, out.rows.length))
     const { words, floats } = instance
     for (let i = 0, at = (exports.resultsAt(scratch) >>> 0) / 4; i < count; i++, at += 2) {

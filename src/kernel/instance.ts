@@ -72,7 +72,6 @@ export type KernelExports = {
   gateAt(scratch: number): number
   prepareGate(scratch: number, size: number): void
   search(image: number, scratch: number, ef: number, limit: number, filtered: number): void
-  searchOpen(image: number, scratch: number, ef: number, seeds: number, seedCount: number, budget: number): void
   collect(scratch: number, limit: number): number
   resultsAt(scratch: number): number
   visitedCount(scratch: number): number

@@ -5,12 +5,12 @@
  * holds across sources, builds and plans. Equal scores are ordered by id, also at the cut.
  */
 import { Bitmap } from '../codec/bitmap.ts'
-import { efMax, type Metric } from '../kernel/index.ts'
+import type { Metric } from '../kernel/index.ts'
 import type { Slice } from '../slice.ts'
 import type { SearchSource, Snapshot } from '../snapshot.ts'
-import { efFor, rescoredCount } from './beams.ts'
 import { type Candidate, Ranking } from './ranking.ts'
-import { type Scan, scan, score } from './scan.ts'
+import { type Scan, scan } from './scan.ts'
+import { planWalk, walk } from './walk.ts'
 
 export type { Candidate } from './ranking.ts'
 
@@ -44,24 +44,6 @@ export type Answer = {
   readonly visited: number
 }
 
-/** Widest beam that is walked: a walk holds the thread until it ends, and beyond this that takes longer than a slice. */
-const walkedEfMax = 4096
-/** Rows that a scan measures in the time that a walk takes for each place of its beam: some ten rows, in no order, and the pool. */
-const scannedRowsPerEf = 20
-/**
- * Share of open rows from which on a walk may be made under a filter. Below, one that passes all rows costs too much, and one that
- * measures the open rows alone loses hits where those lie far from the question.
- */
-const gatedShareMin = 0.4
-
-/**
- * The beam for a number of hits where a graph's own were not measured: recall@k is at least 0.95 for k from 1 to 100 on the hardest real set at
- * hand (SIFT descriptors; test/kernel/real.test.ts), and well above that on sentence embeddings.
- */
-export function defaultEf(count: number): number {
-  return Math.min(efMax, 2 * count + 48)
-}
-
 /**
  * Answers a query on a snapshot whose images are loaded. Yields whenever the slice may be over: see {@link inSlices}.
  * @throws IsovecError `OUT_OF_MEMORY`
@@ -82,8 +64,8 @@ export function* answer(snapshot: Snapshot, query: Query, slice: Slice): Generat
     const open = isLate ? (query.open?.get(source) ?? visibleRows(source, query, sequence)) : undefined
     const count = open === undefined ? source.rowCount : open.count()
     if (count === 0) continue
-    const filter = planWalk(source, query, open, count)
-    const found = filter === undefined ? undefined : walk(source, sequence, query, filter, ranking)
+    const planned = planWalk(source, query, open, count)
+    const found = planned === undefined ? undefined : walk(source, sequence, query, planned, ranking)
     visited += found?.visited ?? 0
     if (found?.isEnough === true) walks++
     else scans.push({ source, query, rows: open?.rows(), sequence })
@@ -129,58 +111,4 @@ async function finish<T>(work: Generator<void, T>, slice: Slice): Promise<T> {
     const step = work.next()
     if (step.done === true) return step.value
   }
-}
-
-/** The beam of a query in a source's graph. */
-function efOf({ beams }: SearchSource, { count, ef, recall }: Query): number {
-  return Math.max(count, ef ?? Math.min(efMax, efFor(beams, count, recall) ?? defaultEf(count)))
-}
-
-/** How a walk is to go: with which beam, and how about rows that aren't open, if there is a filter that leaves `count` of them open. */
-type Filtered = {
-  readonly open: Bitmap | undefined
-  readonly count: number
-  readonly ef: number
-}
-
-/**
- * Whether to walk a source's graph, and how; undefined where a scan is the quicker way, or the only one. The costs were measured
- * (`bench/filter.js`), in rows of a scan on codes.
- */
-function planWalk(source: SearchSource, query: Query, open: Bitmap | undefined, count: number): Filtered | undefined {
-  const { image, rowCount } = source
-  if (query.isExact || !image.hasGraph || query.metric !== image.metric) return undefined
-  const ef = efOf(source, query)
-  if (ef > walkedEfMax) return undefined
-  const share = count / rowCount
-  const isFree = query.open === undefined
-  if (!isFree && share < gatedShareMin) return undefined
-  const cost = (ef * scannedRowsPerEf) / (isFree ? 1 : share)
-  return cost < count || (isFree && ef * 8 < count) ? { open, count, ef } : undefined
-}
-
-/** What a walk finds. Walks are synchronous, so one buffer serves them all. */
-let beam = { rows: new Uint32Array(256), distances: new Float32Array(256) }
-
-/** Beam search in the source's graph. What it finds is taken back if that is fewer rows than are to be had. */
-function walk(
-  source: SearchSource,
-  sequence: number,
-  query: Query,
-  { open, count, ef }: Filtered,
-  ranking: Ranking,
-): { visited: number; isEnough: boolean } {
-  const { image } = source
-  if (beam.rows.length < ef) beam = { rows: new Uint32Array(ef), distances: new Float32Array(ef) }
-  image.prepare(query.vector, query.metric)
-  const found = image.search(ef, beam, open === undefined ? undefined : { open: open.words })
-  const before = ranking.size
-  const rows = beam.rows.subarray(0, Math.min(found.count, rescoredCount(query.count)))
-  score({ source, query, rows: open === undefined ? undefined : rows, sequence }, rows, ranking)
-  const wanted = Math.min(query.count, open === undefined ? source.liveCount : count)
-  // Under a filter a beam that is not full of open rows has not looked far enough for them.
-  const isFull = query.open === undefined || found.count >= Math.min(ef, count)
-  const isEnough = isFull && ranking.size - before >= wanted
-  if (!isEnough) ranking.truncate(before)
-  return { visited: found.visited, isEnough }
 }

@@ -133,6 +133,57 @@ describe('searches under a filter, among 50,000 documents in segments, fresh one
   }
 })
 
+describe('how a search under a filter goes', () => {
+  const rowCount = 20_000
+  let database: Database
+  let collection: Collection<{ bucket: number; rank: number }>
+  let question: Float32Array
+
+  beforeAll(async () => {
+    const documents = [...clusteredDocuments(rowCount, dimension, 5)]
+    const random = randomNumbers(6)
+    question = documents[3]!.vector
+    const likeness = documents.map(({ vector }) => similarity(vector, question))
+    const order = [...likeness.keys()].sort((a, b) => likeness[a]! - likeness[b]!)
+    const rank = new Float64Array(rowCount)
+    for (const [place, row] of order.entries()) rank[row] = place / rowCount
+    database = await openDatabase(':memory:')
+    collection = await database.createCollection('c', { dimension, index: 'manual', compaction: 'manual' })
+    await collection.ingest(
+      documents.map(({ id, vector }, row) => ({ id, vector, payload: { bucket: random(), rank: rank[row]! } })),
+    )
+    await collection.compact()
+    await collection.buildIndex()
+  }, 120_000)
+
+  afterAll(() => database.close())
+
+  it('walks the graph past what does not pass, if much does', async () => {
+    const filter = { bucket: { $lt: 0.5 } }
+    const { plan, exact, visited, hits } = await collection.search({ vector: question, k, filter })
+    expect([plan, exact, hits.length]).toEqual(['filtered-graph', false, k])
+    expect(visited).toBeLessThan(rowCount / 8)
+    expect((await collection.search({ vector: question, k, filter, mode: 'exact' })).plan).toBe('scan')
+  })
+
+  it('scans what passes, if little does', async () => {
+    const filter = { bucket: { $lt: 0.05 } }
+    const { plan, exact, visited } = await collection.search({ vector: question, k, filter })
+    expect([plan, exact, visited]).toEqual(['scan', true, await collection.count(filter)])
+  })
+
+  it('scans what passes after a walk that found too little of it, and stops that walk early', async () => {
+    const filter = { rank: { $lt: 0.5 } }
+    const { plan, exact, visited, hits } = await collection.search({ vector: question, k, filter })
+    const matches = await collection.count(filter)
+    expect([plan, exact]).toEqual(['scan', true])
+    expect(visited).toBeGreaterThan(matches)
+    expect(visited).toBeLessThan(1.5 * matches)
+    const truth = await collection.search({ vector: question, k, filter, mode: 'exact' })
+    expect(hits.map(({ id, score }) => [id, score])).toEqual(truth.hits.map(({ id, score }) => [id, score]))
+  })
+})
+
 describe('a target for recall is met within 0.01', () => {
   const sets: readonly (readonly [name: string, dimension: number, metric: Metric])[] = [
     ['mlnotes-bge-micro-384', 384, 'cosine'],
