@@ -168,9 +168,13 @@ async function openCurrent(
     const isClean = givenUp === undefined && last.closed && last.number === Math.max(...numbers)
     if (isClean) state.pendingSeal = last.seal
     markUnproven(state)
-    // Restating commits a generation, after which there is nothing to fall back to.
-    if (!isClean) for (const segment of segments) if (!segment.isProven) await segment.verify()
-    const replayed = await replay(state, logs)
+    const slice = new Slice()
+    const pending = await pendingIn(logs, body.lastSequence, body.options.dimension, slice)
+    // Restating commits a generation, after which there is nothing to fall back to; what is patched must be proven, too.
+    const isPatched = state.isSpareLogged && pending.some(({ operations }) => operations.some(isPatch))
+    if (!isClean || isPatched) for (const segment of segments) if (!segment.isProven) await segment.verify()
+    await replay(state, pending, slice)
+    const replayed = pending.map(({ record }) => record)
     if (segments.some(({ isProven }) => !isProven)) state.openSpare = spareOf(state)
     return { state, replayed, isClean }
   } catch (error) {
@@ -325,11 +329,11 @@ function rowCountOf(pending: readonly Pending[]): number {
   return count
 }
 
-/** Applies what the segments don't hold yet. Returns the records that were applied. */
-async function replay(state: CollectionState, logs: readonly WalContent[]): Promise<WalRecord[]> {
-  const slice = new Slice()
-  const pending = await pendingIn(logs, state.lastSequence, state.options.dimension, slice)
-  if (pending.length === 0) return []
+const isPatch = ({ kind }: Operation): boolean => kind === 'patch'
+
+/** Applies what the segments don't hold yet. */
+async function replay(state: CollectionState, pending: readonly Pending[], slice: Slice): Promise<void> {
+  if (pending.length === 0) return
   await state.loadIds()
   // Once for all: room that grows with every batch would be copied with every batch.
   state.active.reserve(rowCountOf(pending))
@@ -337,7 +341,6 @@ async function replay(state: CollectionState, logs: readonly WalContent[]): Prom
     state.apply(operations, record.sequence)
     if (slice.isOver) await slice.next()
   }
-  return pending.map(({ record }) => record)
 }
 
 /**

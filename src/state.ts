@@ -214,6 +214,20 @@ export class CollectionState {
     }
   }
 
+  /**
+   * The same where a memtable would stand in for what is damaged: it would take no rows for patches. So nothing that is not proven is
+   * patched then.
+   */
+  async provePatchable(): Promise<void> {
+    if (this.isSpareLogged) await this.prove()
+  }
+
+  /** Whether what the generation before lacks is brought back from logs, rather than held by segments of its own. */
+  get isSpareLogged(): boolean {
+    const previous = this.generations.kept[1]
+    return previous !== undefined && previous.body.lastSequence !== this.body.lastSequence
+  }
+
   /** Falls back if a source that failed can be done without, and passes the failure on if not. */
   async #survive(source: SearchSource, error: unknown): Promise<void> {
     // Whoever met the damage first has fallen back by now.
@@ -250,12 +264,10 @@ export class CollectionState {
     const patches = gone.flatMap((segment) =>
       [...segment.overlay.since(lastSequence)].map((patch) => ({ ...patch, key: this.#keyAt(segment, patch.row) })),
     )
-    // A memtable that waits for its flush takes no rows for patches any more. To open the database anew brings them back.
-    if (patches.some(({ key, sequence }) => locate(newestFirst, key, sequence)?.source === memtable)) {
-      for (const segment of segments) if (!this.#open.has(segment.number)) segment.release()
-      memtable?.release()
-      throw damage
-    }
+    assert(
+      memtable === undefined || patches.length === 0,
+      'what a memtable stands in for is proven before it is patched',
+    )
     this.#stale = new Set([...this.#open.values()].filter((segment) => !segments.includes(segment)))
     for (const segment of segments) if (!this.#open.has(segment.number)) this.register(segment)
     // Patches and deaths after the newest generation are known to its rows alone.

@@ -333,6 +333,7 @@ export class Writer {
     const rows = group.reduce((sum, { rowCount }) => sum + rowCount, 0)
     try {
       if (rows > 0) while (state.sealed.length >= sealedCountMax) await this.#flush()
+      if (group.some(hasPatches)) await state.provePatchable()
       await state.loadIds()
       await this.#resolve(group)
       if (rows > 0) await state.context.reserve.ensure(this.#dataSize(group))
@@ -542,4 +543,8 @@ function withOutcome(error: unknown, outcome: 'none' | 'unknown'): IsovecError {
     ...(file === undefined ? {} : { file }),
     ...(field === undefined ? {} : { field }),
   })
+}
+
+function hasPatches({ asked }: Write): boolean {
+  return typeof asked !== 'function' && asked.operations.some(({ kind }) => kind === 'patch' || kind === 'change')
 }

@@ -2,6 +2,7 @@ import * as fc from 'fast-check'
 import { expect, test } from 'vitest'
 import type { Slice } from '../../src/slice.ts'
 import { ChangeTransfer, rowsVisibleAt } from '../../src/storage/copied-rows.ts'
+import { Overlay } from '../../src/storage/overlay.ts'
 import type { Segment } from '../../src/storage/segment.ts'
 import type { RowRun } from '../../src/storage/segment-writer.ts'
 import { Tombstones } from '../../src/storage/tombstones.ts'
@@ -20,6 +21,12 @@ function sourceOf(rowCount: number, tombstones: Tombstones): RowRun['source'] {
     tombstones,
     isVisible: (row: number, at: number) => !tombstones.isDead(row, at),
   } as unknown as RowRun['source']
+}
+
+/** A segment that was patched. */
+function patchedSource(rowCount: number, overlay: Overlay): RowRun['source'] {
+  const source = { rowCount, overlay, tombstones: new Tombstones(), isVisible: () => true }
+  return source as unknown as RowRun['source']
 }
 
 /** An output that takes note of each call. */
@@ -100,4 +107,40 @@ test('each death reaches the copy of its row, whichever output that is in and wh
     }),
     runs(300),
   )
+})
+
+test('each patch that came since its row was copied reaches the copy, once and in order', async () => {
+  const bytes = (n: number) => Uint8Array.of(n)
+  const overlays = [new Overlay(), new Overlay()]
+  overlays[0]!.add(2, 3, bytes(1))
+  const patched: [output: number, row: number, sequence: number, payload: Uint8Array | undefined][] = []
+  const outputs = [4, 3].map((rowCount, output) => {
+    const patch = (row: number, at: number, payload: Uint8Array | undefined) => patched.push([output, row, at, payload])
+    return { rowCount, kill: () => true, patch } as unknown as Segment
+  })
+  // Of the first source row 1 stays behind. Its last rows are the first of the second output.
+  const copied: RowRun[] = [
+    { source: patchedSource(6, overlays[0]!), rows: Uint32Array.of(0, 2, 3, 4, 5), sequence: 3 },
+    { source: patchedSource(2, overlays[1]!), rows: Uint32Array.of(0, 1), sequence: 3 },
+  ]
+  const changes = new ChangeTransfer(copied, outputs)
+  overlays[0]!.add(2, 4, bytes(2))
+  overlays[0]!.add(1, 5, bytes(3))
+  overlays[0]!.add(5, 5, undefined)
+  await changes.advance(shortSlice().slice)
+  expect(patched.splice(0)).toEqual([
+    [0, 1, 4, bytes(2)],
+    [1, 0, 5, undefined],
+  ])
+  overlays[0]!.add(2, 6, bytes(4))
+  overlays[1]!.add(1, 7, bytes(5))
+  overlays[0]!.add(2, 8, bytes(6))
+  changes.finish()
+  expect(patched.splice(0)).toEqual([
+    [0, 1, 6, bytes(4)],
+    [0, 1, 8, bytes(6)],
+    [1, 2, 7, bytes(5)],
+  ])
+  changes.finish()
+  expect(patched).toEqual([])
 })

@@ -68,6 +68,30 @@ const compacted: Work = async (docs) => {
   await docs.compact()
 }
 
+/** The newest generation lays patches over rows of older segments and of its own. */
+const patched: Work = async (docs) => {
+  await docs.upsert(documents('a', 260))
+  await docs.flush()
+  await docs.upsert(documents('b', 260))
+  await docs.flush()
+  await docs.patch('a5', { text: 'patched', more: 1 })
+  await docs.patch('b6', {}, { unset: ['text'] })
+  await docs.flush()
+}
+
+const patch: Work = async (docs) => {
+  await docs.patch('a7', { text: 'patched' })
+  await docs.write([{ patch: { id: 'b7', payload: { text: 'patched' } } }])
+}
+/** Whether both patches are there; takes the documents away. */
+const check = async (docs: Collection): Promise<void> => {
+  expect(await docs.count({ text: 'patched' })).toBe(2)
+  const { hits } = await docs.search({ vector: query, k: 1, filter: { text: 'patched' } })
+  expect(hits).toMatchObject([{ id: 'b7', payload: { text: 'patched' } }])
+  expect(await docs.deleteWhere({ text: 'patched' })).toBe(2)
+  expect(await docs.count()).toBe(516)
+}
+
 type Opened = { db: Database; docs: Collection; events: DatabaseEvent[] }
 
 async function opened(backend: StorageBackend): Promise<Opened> {
@@ -75,6 +99,12 @@ async function opened(backend: StorageBackend): Promise<Opened> {
   const db = await openDatabase(backend, { onEvent: (event) => events.push(event) })
   onTestFinished(() => db.close())
   return { db, docs: await db.openCollection('docs'), events }
+}
+
+async function checkOpened(backend: StorageBackend): Promise<void> {
+  const { db, docs } = await opened(backend)
+  await check(docs)
+  await db.close()
 }
 
 /** The image with a bit of a section of the newest segment flipped. */
@@ -167,6 +197,70 @@ describe('damage inside of what the newest generation introduced costs nothing',
       })
     }
   }
+
+  test('patch files', async () => {
+    for (const end of ['close', 'crash'] as const) {
+      const { image, contents } = await built(end, patched)
+      const files = ofKind(image, 'patch')
+      expect(files).toHaveLength(2)
+      const whole = await opened(memoryBackend(image))
+      const expected = await readContents(whole.docs)
+      expect(digestOf(expected)).toBe(contents)
+      for (const id of changing) expected.delete(id)
+      await whole.db.close()
+      const uses = Object.entries({
+        ...firsts,
+        filter: async (docs: Collection) => {
+          expect(await docs.count({ text: 'patched' })).toBe(1)
+          expect(await docs.count({ text: { $exists: false } })).toBe(1)
+        },
+        patch: (docs: Collection) => docs.patch('b7', { text: 'later' }),
+      })
+      for (const { name, bytes } of files) {
+        for (const [index, [first, use]] of uses.entries()) {
+          const bit = (64 + Math.floor(((bytes.length - 64) * index) / uses.length)) * 8 + 1
+          const hurt = changed(image, 1, name, flipped(bytes, bit))
+          await expectNothingLost(hurt, use, expected, `${name}, ${first}, ${end}`)
+        }
+        await expectNothingLost(changed(image, 1, name, undefined), firsts.get!, expected, `no ${name}, ${end}`)
+      }
+    }
+  })
+
+  test('a segment below patches that came since', { timeout: 120_000 }, async () => {
+    for (const work of [flushed, compacted]) {
+      for (const end of ['close', 'crash'] as const) {
+        const { image } = await built(end, work)
+        for (const section of newestSections(image)) {
+          const backend = memoryBackend(damaged(image, 'seg', section))
+          const { db, docs, events } = await opened(backend)
+          await patch(docs)
+          const patched = backend.image()
+          await check(docs)
+          expect(events.length, `section ${section.id}`).toBeGreaterThan(0)
+          await db.close()
+          // Damage that comes after the patches were logged is met by an opening that finds them.
+          await checkOpened(memoryBackend(patched))
+        }
+      }
+    }
+  })
+
+  test('a segment that is damaged after it was patched', { timeout: 120_000 }, async () => {
+    for (const work of [flushed, compacted]) {
+      const { image } = await built('close', async (docs) => {
+        await work(docs)
+        await patch(docs)
+      })
+      for (const section of newestSections(image)) {
+        const backend = memoryBackend(damaged(image, 'seg', section))
+        const { db, docs } = await opened(backend)
+        await docs.search({ vector: query })
+        await db.close()
+        await checkOpened(backend)
+      }
+    }
+  })
 
   test('the files of the generation before stay until the newest one is known to be whole', async () => {
     const { image, contents } = await built('close', flushed)

@@ -19,6 +19,8 @@ const upsert = (id: string, value: number): FaultOperation => ({
   upsert: { id, vector: [value, 1 / (1 + value)], payload: { value } },
 })
 
+const patch = (id: string, value: number): FaultOperation => ({ patch: { id, payload: { value } } })
+
 /** Every kind of call on one small collection. */
 async function smallWork(run: FaultRun): Promise<void> {
   if (!(await run.open())) return
@@ -62,6 +64,28 @@ async function indexedWork(run: FaultRun): Promise<void> {
   await run.write([{ delete: 'a7' }, upsert('a9', 4000)])
   await run.settle(() => run.collection!.compact())
   await run.write([{ delete: 'a11' }])
+}
+
+/** Patches over rows of segments and of memtables, kept in files, merged, and deletes of what a filter finds. */
+async function patchedWork(run: FaultRun): Promise<void> {
+  const options = { dimension: 2, metric: 'euclidean', compaction: 'manual', index: 'manual' } as const
+  if (!(await run.open()) || !(await run.create('alpha', options))) return
+  await run.write([upsert('a', 1), upsert('b', 2), upsert('c', 3), upsert('d', 4)])
+  await run.settle(() => run.collection!.flush())
+  await run.write([patch('a', 11), upsert('e', 5), patch('e', 12), patch('missing', 1)])
+  await run.write([{ patch: { id: 'b', payload: {}, unset: ['value'] } }, { delete: 'c' }], 'buffered')
+  await run.settle(() => run.collection!.flush())
+  await run.deleteBelow(5)
+  await run.write([patch('a', 3), patch('b', 13)])
+  await run.settle(() => run.collection!.flush())
+  await run.deleteBelow(12)
+  await run.write([patch('e', 14), upsert('f', 6)])
+  await run.settle(() => run.collection!.compact())
+  await run.write([patch('b', 15)])
+  await run.settle(() => run.db!.close())
+  if (!(await run.open())) return
+  await run.write([patch('e', 16)])
+  await run.settle(() => run.collection!.flush())
 }
 
 /** Runs work under a fault, then looks at what is left. Gives back the run, closed. */
@@ -129,6 +153,8 @@ async function failEverywhere(work: (run: FaultRun) => Promise<void>, labels?: r
 
 describe('a fault at every call', () => {
   test('of work on a small collection', { timeout: 300_000 }, () => failEverywhere(smallWork))
+
+  test('of work with patches', { timeout: 300_000 }, () => failEverywhere(patchedWork))
 
   test('of work with graphs', { timeout: 300_000 }, () =>
     failEverywhere(indexedWork, ['failed sync', 'full once, half an append']),

@@ -202,3 +202,82 @@ test('the tombstones name the row that died', () => {
   expect(u64(del, 56)).toBe(xxh64(concat(del.subarray(0, 56), del.subarray(64))))
   expect([u32(del, 64), u32(del, 68), u64(del, 72)]).toEqual([1, 0, 2n])
 })
+
+test('patches are logged as what they come to, and kept in a file of their own', async () => {
+  const backend = memoryBackend()
+  const db = await openDatabase(backend)
+  const docs = await db.createCollection<{ n: number; m?: number }>('docs', { dimension: 1, metric: 'dot' })
+  await docs.upsert([
+    { id: 'a', vector: [1], payload: { n: 1 } },
+    { id: 'b', vector: [2], payload: { n: 2 } },
+    { id: 'c', vector: [3], payload: { n: 3 } },
+  ])
+  await docs.flush()
+  await docs.write([{ patch: { id: 'c', payload: { m: 7 } } }, { patch: { id: 'a', unset: ['n'] } }])
+  const log = [...backend.image().directories.get(1)!].filter(([name]) => name.endsWith('.wal')).at(-1)![1]
+  const batch = log.subarray(128 + 32, 128 + 32 + u32(log, 128 + 8))
+  expect([log[128 + 4], u32(batch, 0), batch[8], batch[9], view(batch).getUint16(10, true), u32(batch, 12)]).toEqual([
+    1, 2, 2, 1, 1, 13,
+  ])
+  expect(text(batch.subarray(16, 30))).toBe('c{"n":3,"m":7}')
+  expect([batch[30], batch[31], view(batch).getUint16(32, true), u32(batch, 34)]).toEqual([2, 1, 1, 2])
+  expect(text(batch.subarray(38))).toBe('a{}')
+  await docs.flush()
+  await db.close()
+  const found = backend.image().directories.get(1)!
+  const [name, patch] = [...found].find(([name]) => name.endsWith('.patch'))!
+  const generation = Math.max(
+    ...[...found.keys()].filter((name) => name.endsWith('.manifest')).map((name) => Number.parseInt(name, 10)),
+  )
+  const { body, uuid } = manifest(found.get(`${generation}.manifest`)!, generation, 2)
+  const number = Number.parseInt(name, 10)
+  const [{ file, patches }] = body.segments as [{ file: { number: number }; patches: object }]
+  expect(patches).toEqual({ number, length: patch.length, count: 2, lastSequence: 2 })
+  expect(text(patch.subarray(0, 8))).toBe('isovecPT')
+  expect([u32(patch, 8), u32(patch, 12)]).toEqual([1, 1])
+  expect(patch.subarray(16, 32)).toEqual(uuid)
+  expect([u64(patch, 32), BigInt(u32(patch, 40))]).toEqual([BigInt(file.number), 2n])
+  expect(u64(patch, 56)).toBe(xxh64(concat(patch.subarray(0, 56), patch.subarray(64))))
+  expect([u32(patch, 64), u32(patch, 68), u64(patch, 72)]).toEqual([0, 2, 2n])
+  expect([u32(patch, 80), u32(patch, 84), u64(patch, 88)]).toEqual([2, 13, 2n])
+  expect(text(patch.subarray(96))).toBe('{}{"n":3,"m":7}')
+})
+
+test('codes lie beside their terms and the origin', async () => {
+  const backend = memoryBackend()
+  const db = await openDatabase(backend)
+  const docs = await db.createCollection('docs', { dimension: 16, metric: 'euclidean', quantization: 'sq8' })
+  const rowCount = 300
+  await docs.upsert(
+    Array.from({ length: rowCount }, (_, i) => ({
+      id: `${i}`,
+      vector: Array.from({ length: 16 }, (_, d) => Math.sin(i * 7 + d * 3)),
+    })),
+  )
+  await docs.flush()
+  await db.close()
+  const seg = [...backend.image().directories.get(1)!].find(([name]) => name.endsWith('.seg'))![1]
+  const sections = new Map<number, Uint8Array>()
+  for (let i = 0; i < u32(seg, 4072); i++) {
+    const entry = seg.subarray(128 + 32 * i, 160 + 32 * i)
+    const offset = Number(u64(entry, 8))
+    sections.set(u32(entry, 0), seg.subarray(offset, offset + Number(u64(entry, 16))))
+  }
+  const [vectors, codes, terms, origin] = [6, 8, 9, 10].map((id) => sections.get(id)!) as [
+    Uint8Array,
+    Uint8Array,
+    Uint8Array,
+    Uint8Array,
+  ]
+  const stride = u32(seg, 56)
+  expect([codes.length, terms.length, origin.length]).toEqual([rowCount * stride, rowCount * 12, 16 * 4])
+  const delta = view(seg).getFloat32(88, true)
+  for (let row = 0; row < rowCount; row++) {
+    const vector = f32s(vectors, row * u32(seg, 52), 16)
+    for (const [d, low] of f32s(origin, 0, 16).entries()) {
+      const code = codes[row * stride + d]!
+      expect(code).toBeLessThanOrEqual(127)
+      expect(Math.abs(low + (code - 64) * delta - vector[d]!)).toBeLessThanOrEqual(delta * 0.500001)
+    }
+  }
+})

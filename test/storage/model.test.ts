@@ -1,6 +1,6 @@
 import * as fc from 'fast-check'
 import { afterAll, describe, expect, test } from 'vitest'
-import type { Collection, Database, Metric } from '../../src/api.ts'
+import type { Collection, Database, Filter, Metric } from '../../src/api.ts'
 import { type FaultyBackend, faultyBackend } from '../../src/directory/faulty.ts'
 import { memoryBackend } from '../../src/directory/memory.ts'
 import { openDatabase } from '../../src/index.ts'
@@ -11,24 +11,42 @@ const given = process.env.ISOVEC_SEED === undefined ? {} : { seed: Number(proces
 let commandCount = 0
 afterAll(() => console.log(`model: ${commandCount} commands`))
 
-type Doc = { id: string; vector: number[]; payload?: { n: number } }
+type Fields = { n?: number; m?: number }
+type Doc = { id: string; vector: number[]; payload?: Fields }
+type Patch = { id: string; payload: Fields; unset: ('n' | 'm')[] }
+/** A filter and whether a payload passes it. */
+type Test = { filter: Filter; passes: (payload: Fields | undefined) => boolean }
 type Change =
   | { do: 'upsert'; docs: Doc[] }
-  | { do: 'write'; operations: ({ upsert: Doc } | { delete: string })[]; durability: 'strict' | 'buffered' }
+  | {
+      do: 'write'
+      operations: ({ upsert: Doc } | { patch: Patch } | { delete: string })[]
+      durability: 'strict' | 'buffered'
+    }
   | { do: 'delete'; ids: string[] }
+  | { do: 'patch'; patch: Patch }
+  | { do: 'deleteWhere'; test: Test }
 type Work = { do: 'flush' | 'compact' | 'buildIndex' | 'dropIndex' | 'sync' }
 type Command =
   | Change
   | Work
   | { do: 'get' | 'has'; id: string }
   | { do: 'getMany'; ids: string[] }
-  | { do: 'count' | 'reopen' | 'crash' }
+  | { do: 'reopen' | 'crash' }
+  | { do: 'count'; test: Test | undefined }
   | {
       do: 'configure'
       options: { durability?: 'strict' | 'buffered'; compaction?: 'auto' | 'manual'; index?: 'auto' | 'manual' }
     }
-  | { do: 'search'; vector: number[]; k: number; offset: number; mode: 'auto' | 'exact' | 'approximate' }
-  | { do: 'iterate'; meanwhile: (Change | Work)[]; batchSize: number }
+  | {
+      do: 'search'
+      vector: number[]
+      k: number
+      offset: number
+      mode: 'auto' | 'exact' | 'approximate'
+      test: Test | undefined
+    }
+  | { do: 'iterate'; meanwhile: (Change | Work)[]; batchSize: number; test: Test | undefined }
   | { do: 'at once'; changes: (Change | Work)[] }
 
 // Whole numbers make scores exact and ties frequent; the last component keeps cosine's vectors from being zero.
@@ -39,9 +57,26 @@ const vector = fc.tuple(
   fc.integer({ min: 1, max: 2 }),
 )
 const doc: fc.Arbitrary<Doc> = fc.record(
-  { id, vector, payload: fc.record({ n: fc.nat() }) },
+  { id, vector, payload: fc.record({ n: fc.nat(9) }) },
   { requiredKeys: ['id', 'vector'] },
 ) as fc.Arbitrary<Doc>
+const patch: fc.Arbitrary<Patch> = fc
+  .record({
+    id,
+    payload: fc.record({ n: fc.nat(9), m: fc.nat(9) }, { requiredKeys: [] }) as fc.Arbitrary<Fields>,
+    unset: fc.uniqueArray(fc.constantFrom('n' as const, 'm' as const), { maxLength: 1 }),
+  })
+  .map((each) => ({ ...each, unset: each.unset.filter((field) => each.payload[field] === undefined) }))
+const condition: fc.Arbitrary<Test> = fc.oneof(
+  fc.nat(9).map((n) => ({ filter: { n }, passes: (payload?: Fields) => payload?.n === n })),
+  fc.nat(9).map((m) => ({ filter: { m: { $gte: m } }, passes: (payload?: Fields) => (payload?.m ?? -1) >= m })),
+  fc.constant({ filter: { n: { $exists: false } }, passes: (payload?: Fields) => payload?.n === undefined }),
+  fc.nat(9).map((n) => ({
+    filter: { $or: [{ n: { $lt: n } }, { m: n }] },
+    passes: (payload?: Fields) => (payload?.n ?? 10) < n || payload?.m === n,
+  })),
+)
+const maybe = fc.option(condition, { nil: undefined })
 const durability = fc.constantFrom('strict' as const, 'buffered' as const)
 const automatic = fc.constantFrom('auto' as const, 'manual' as const)
 
@@ -49,10 +84,14 @@ const change: fc.Arbitrary<Change> = fc.oneof(
   fc.record({ do: fc.constant('upsert' as const), docs: fc.array(doc, { maxLength: 5 }) }),
   fc.record({
     do: fc.constant('write' as const),
-    operations: fc.array(fc.oneof(fc.record({ upsert: doc }), fc.record({ delete: id })), { maxLength: 6 }),
+    operations: fc.array(fc.oneof(fc.record({ upsert: doc }), fc.record({ patch }), fc.record({ delete: id })), {
+      maxLength: 6,
+    }),
     durability,
   }),
   fc.record({ do: fc.constant('delete' as const), ids: fc.array(id, { maxLength: 4 }) }),
+  fc.record({ do: fc.constant('patch' as const), patch }),
+  fc.record({ do: fc.constant('deleteWhere' as const), test: condition }),
 )
 const work: fc.Arbitrary<Work> = fc.record({
   do: fc.constantFrom(
@@ -69,7 +108,8 @@ const command: fc.Arbitrary<Command> = fc.oneof(
   { weight: 4, arbitrary: work },
   { weight: 2, arbitrary: fc.record({ do: fc.constantFrom('get' as const, 'has' as const), id }) },
   { weight: 1, arbitrary: fc.record({ do: fc.constant('getMany' as const), ids: fc.array(id) }) },
-  { weight: 3, arbitrary: fc.record({ do: fc.constantFrom('count' as const, 'reopen' as const, 'crash' as const) }) },
+  { weight: 2, arbitrary: fc.record({ do: fc.constantFrom('reopen' as const, 'crash' as const) }) },
+  { weight: 2, arbitrary: fc.record({ do: fc.constant('count' as const), test: maybe }) },
   {
     weight: 1,
     arbitrary: fc.record({
@@ -88,6 +128,7 @@ const command: fc.Arbitrary<Command> = fc.oneof(
       k: fc.integer({ min: 1, max: 14 }),
       offset: fc.integer({ min: 0, max: 3 }),
       mode: fc.constantFrom('auto' as const, 'exact' as const, 'approximate' as const),
+      test: maybe,
     }),
   },
   {
@@ -96,6 +137,7 @@ const command: fc.Arbitrary<Command> = fc.oneof(
       do: fc.constant('iterate' as const),
       meanwhile: fc.array(fc.oneof(change, work), { maxLength: 4 }),
       batchSize: fc.integer({ min: 1, max: 4 }),
+      test: maybe,
     }),
   },
   {
@@ -154,14 +196,14 @@ class Pair {
         return
       }
       case 'count':
-        return expect(await collection.count()).toBe(this.model.size)
+        return expect(await collection.count(command.test?.filter)).toBe(this.#passing(command.test).length)
       case 'configure':
         await collection.configure(command.options)
         return expect(collection.options).toMatchObject(command.options)
       case 'search':
         return this.#search(command)
       case 'iterate':
-        return this.#iterate(command.meanwhile, command.batchSize)
+        return this.#iterate(command)
       case 'at once':
         await Promise.all(command.changes.map((change) => this.#change(change)))
         return
@@ -200,6 +242,7 @@ class Pair {
       case 'write':
         for (const operation of change.operations) {
           if ('delete' in operation) this.model.delete(operation.delete)
+          else if ('patch' in operation) this.#patch(operation.patch)
           else this.model.set(operation.upsert.id, operation.upsert)
         }
         return collection.write(change.operations, { durability: change.durability })
@@ -207,6 +250,16 @@ class Pair {
         let existed = 0
         for (const id of change.ids) if (this.model.delete(id)) existed++
         return collection.delete(change.ids).then((deleted) => expect(deleted).toBe(existed))
+      }
+      case 'patch': {
+        const { id, payload, unset } = change.patch
+        const exists = this.#patch(change.patch)
+        return collection.patch(id, payload, { unset }).then((found) => expect(found).toBe(exists))
+      }
+      case 'deleteWhere': {
+        const passing = this.#passing(change.test)
+        for (const { id } of passing) this.model.delete(id)
+        return collection.deleteWhere(change.test.filter).then((deleted) => expect(deleted).toBe(passing.length))
       }
       case 'flush':
         return collection.flush()
@@ -228,22 +281,38 @@ class Pair {
     expect(found && { ...found, vector: [...found.vector!] }).toEqual(doc)
   }
 
-  #texts(): Map<string, string> {
-    return new Map([...this.model].map(([id, { vector, payload }]) => [id, textOf(vector, payload)]))
+  /** Whether there is such a document. */
+  #patch({ id, payload, unset }: Patch): boolean {
+    const doc = this.model.get(id)
+    if (doc === undefined) return false
+    const after = { ...doc.payload, ...payload }
+    for (const field of unset) delete after[field]
+    const isBare = doc.payload === undefined && Object.keys(after).length === 0
+    this.model.set(id, { id, vector: doc.vector, ...(isBare ? {} : { payload: after }) })
+    return true
+  }
+
+  #passing(test: Test | undefined): Doc[] {
+    return [...this.model.values()].filter(({ payload }) => test === undefined || test.passes(payload))
+  }
+
+  #texts(test?: Test): Map<string, string> {
+    return new Map(this.#passing(test).map(({ id, vector, payload }) => [id, textOf(vector, payload)]))
   }
 
   async #search(command: Extract<Command, { do: 'search' }>): Promise<void> {
-    const { vector, k, offset, mode } = command
-    const { hits, exact } = await this.#collection.search({ vector, k, offset, mode })
+    const { vector, k, offset, mode, test } = command
+    const filter = test?.filter
+    const { hits, exact } = await this.#collection.search({ vector, k, offset, mode, ...(filter && { filter }) })
     if (mode === 'exact') expect(exact).toBe(true)
-    const scored = [...this.model.values()].map(({ id, vector: other }) => ({
+    const scored = this.#passing(test).map(({ id, vector: other }) => ({
       id,
       score: scoreOf(this.#metric, vector, other),
     }))
     scored.sort((a, b) => b.score - a.score || (a.id < b.id ? -1 : 1))
     const truth = scored.slice(offset, offset + k)
     expect(hits.length).toBe(truth.length)
-    if (!exact) return this.#checkApproximate(hits)
+    if (!exact) return this.#checkApproximate(hits, test)
     hits.forEach((hit, i) => {
       expect(hit.score).toBeCloseTo(truth[i]!.score, 6)
       // The two ways of computing a cosine may round ties apart.
@@ -251,16 +320,17 @@ class Pair {
     })
   }
 
-  #checkApproximate(hits: readonly { id: string }[]): void {
+  #checkApproximate(hits: readonly { id: string }[], test: Test | undefined): void {
     expect(new Set(hits.map((hit) => hit.id)).size).toBe(hits.length)
-    for (const hit of hits) expect(this.model.has(hit.id)).toBe(true)
+    const passing = this.#texts(test)
+    for (const hit of hits) expect(passing.has(hit.id)).toBe(true)
   }
 
   /** Reads one snapshot to its end while other things happen. */
-  async #iterate(meanwhile: readonly (Change | Work)[], batchSize: number): Promise<void> {
-    const expected = this.#texts()
+  async #iterate({ meanwhile, batchSize, test }: Extract<Command, { do: 'iterate' }>): Promise<void> {
+    const expected = this.#texts(test)
     const found = new Map<string, string>()
-    const rest = this.#collection.iterate({ batchSize })
+    const rest = this.#collection.iterate({ batchSize, ...(test && { filter: test.filter }) })
     const first = await rest.next()
     const running = meanwhile.map((change) => this.#change(change))
     if (first.done !== true) found.set(first.value.id, textOf(first.value.vector!, first.value.payload))

@@ -4,14 +4,20 @@ import { type Fault, type FaultyBackend, faultyBackend } from '../../src/directo
 import { memoryBackend, type StoreImage } from '../../src/directory/memory.ts'
 import { IsovecError } from '../../src/errors.ts'
 import { openDatabase } from '../../src/index.ts'
-import { digestOf, textOf } from './history.ts'
+import { digestOf, patchedText, textOf } from './history.ts'
 import { readDatabase } from './recovered.ts'
 
-export type FaultOperation = { upsert: { id: string; vector: number[]; payload?: JsonObject } } | { delete: string }
+export type FaultOperation =
+  | { upsert: { id: string; vector: number[]; payload?: JsonObject } }
+  | { patch: { id: string; payload: JsonObject; unset?: readonly string[] } }
+  | { delete: string }
+
+/** What a batch does; `deleteBelow` stands for the documents whose value is less when its turn comes. */
+type Step = FaultOperation | { deleteBelow: number }
 
 /** What is known of a batch: its operations, whether it must be there, may be there or must not. */
 type Issued = {
-  readonly operations: readonly FaultOperation[]
+  readonly operations: readonly Step[]
   fate: 'pending' | 'acknowledged' | 'none' | 'unknown'
   isDurable: boolean
 }
@@ -97,9 +103,24 @@ export class FaultRun {
     operations: readonly FaultOperation[],
     durability: 'strict' | 'buffered' = 'strict',
   ): Promise<IsovecError | undefined> {
+    return this.#issue(operations, durability, () => this.collection!.write(operations, { durability }))
+  }
+
+  /** Deletes what a filter on payloads finds. */
+  deleteBelow(value: number): Promise<IsovecError | undefined> {
+    return this.#issue([{ deleteBelow: value }], 'strict', () =>
+      this.collection!.deleteWhere({ value: { $lt: value } }),
+    )
+  }
+
+  async #issue(
+    operations: readonly Step[],
+    durability: 'strict' | 'buffered',
+    run: () => Promise<unknown>,
+  ): Promise<IsovecError | undefined> {
     const batch: Issued = { operations, fate: 'pending', isDurable: false }
     this.#batches.push(batch)
-    const failure = await this.attempt(() => this.collection!.write(operations, { durability }))
+    const failure = await this.attempt(run)
     if (failure === undefined) {
       batch.fate = 'acknowledged'
       if (durability === 'strict') this.#allDurable(this.#batches.indexOf(batch))
@@ -133,10 +154,7 @@ export class FaultRun {
       const contents = new Map<string, string>()
       for (const batch of known) {
         if (isOpen(batch) && (bits & (1 << open.indexOf(batch))) === 0) continue
-        for (const operation of batch.operations) {
-          if ('delete' in operation) contents.delete(operation.delete)
-          else contents.set(operation.upsert.id, textOf(operation.upsert.vector, operation.upsert.payload))
-        }
+        for (const operation of batch.operations) apply(operation, contents)
       }
       digests.add(digestOf(contents))
     }
@@ -194,6 +212,21 @@ export class FaultRun {
     return this.backend.changes
       .slice(this.#openedAt)
       .some((change) => change.failed === true && change.kind === 'sync' && change.directory !== undefined)
+  }
+}
+
+function apply(step: Step, contents: Map<string, string>): void {
+  if ('delete' in step) contents.delete(step.delete)
+  else if ('upsert' in step) contents.set(step.upsert.id, textOf(step.upsert.vector, step.upsert.payload))
+  else if ('patch' in step) {
+    const { id, payload, unset = [] } = step.patch
+    const text = patchedText(contents.get(id), payload, unset)
+    if (text !== undefined) contents.set(id, text)
+  } else {
+    for (const [id, text] of contents) {
+      const { value } = JSON.parse(text.slice(text.indexOf(' ') + 1) || '{}') as { value?: number }
+      if (value !== undefined && value < step.deleteBelow) contents.delete(id)
+    }
   }
 }
 
