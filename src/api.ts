@@ -24,6 +24,11 @@ export type DatabaseEvent = {
 
 /** Options of {@link openDatabase}. */
 export type OpenOptions = {
+  /**
+   * Only reads: takes no lock, makes and changes no file, and sees what was acknowledged when it was opened or last refreshed, also
+   * beside a writer in another process and on media that can't be written. Default false; implies `mustExist`.
+   */
+  readOnly?: boolean
   /** Fails with `NOT_FOUND` instead of making a new database. Default false. */
   mustExist?: boolean
   /** Milliseconds to wait for another writer to let go of the database. Default 0. */
@@ -339,9 +344,9 @@ export type DatabaseInfo = {
   readonly location: string
   /** `memory`, `node`, … */
   readonly backend: string
-  /** What keeps a second writer out. */
+  /** What keeps a second writer out; `none` for a reader. */
   readonly lock: string
-  readonly role: 'writer'
+  readonly role: 'writer' | 'reader'
   /** The build of the kernel in use; results don't depend on it. */
   readonly kernel: 'simd128' | 'relaxed-simd'
   readonly collections: number
@@ -378,6 +383,13 @@ export interface Database extends AsyncDisposable {
   dropCollection(name: string): Promise<void>
   /** What the database is made of and how it was opened. */
   info(): Promise<DatabaseInfo>
+  /**
+   * Of a database that was opened `readOnly`: moves to what is acknowledged now, after everything that was asked for before. Reads under
+   * way, and loops over `iterate`, end on the old state. Handles on collections that were dropped are closed. A writer sees everything
+   * anyway.
+   * @throws IsovecError `CORRUPTION`; `STALE_READER` if the writer commits faster than can be read
+   */
+  refresh(): Promise<void>
   /** Waits for writes under way, ends background work and lets go of the lock. */
   close(): Promise<void>
 }

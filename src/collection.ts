@@ -53,6 +53,7 @@ import { mapInSlices, Slice } from './slice.ts'
 import { liveCountOf } from './snapshot.ts'
 import { statsOf } from './stats.ts'
 import { BatchBuilder, checkId } from './storage/batch.ts'
+import { readOnlyError } from './storage/reader-directory.ts'
 import type { Asked, Written } from './writer.ts'
 
 /** A handle on a collection. */
@@ -256,20 +257,20 @@ export class CollectionHandle<P extends object = JsonObject> implements Collecti
   }
 
   async flush(): Promise<void> {
-    const core = this.#open()
+    const core = this.#openToWrite()
     await core.writer.seal()
     await core.state.prove()
     await core.maintenance.flush()
   }
 
   async sync(): Promise<void> {
-    await this.#open().writer.sync()
+    await this.#openToWrite().writer.sync()
   }
 
   async compact(
     options: { signal?: AbortSignal | undefined; onProgress?: (progress: Progress) => void } = {},
   ): Promise<CompactionResult> {
-    const core = this.#open()
+    const core = this.#openToWrite()
     checkOptions(options, ['signal', 'onProgress'])
     checkCallback(options.onProgress, 'options.onProgress')
     const signal = checkSignal(options.signal)
@@ -287,7 +288,7 @@ export class CollectionHandle<P extends object = JsonObject> implements Collecti
       onProgress?: (progress: Progress) => void
     } = {},
   ): Promise<void> {
-    const core = this.#open()
+    const core = this.#openToWrite()
     checkOptions(options, ['M', 'efConstruction', 'signal', 'onProgress'])
     checkCallback(options.onProgress, 'options.onProgress')
     const hnsw = checkHnsw(options, 'options', core.state.options.hnsw)
@@ -298,7 +299,7 @@ export class CollectionHandle<P extends object = JsonObject> implements Collecti
   }
 
   async dropIndex(): Promise<void> {
-    const core = this.#open()
+    const core = this.#openToWrite()
     await core.writer.settled()
     await core.maintenance.dropIndex()
   }
@@ -310,7 +311,7 @@ export class CollectionHandle<P extends object = JsonObject> implements Collecti
   }
 
   async configure(options: Partial<Pick<CollectionOptions, 'durability' | 'compaction' | 'index'>>): Promise<void> {
-    const core = this.#open()
+    const core = this.#openToWrite()
     checkConfiguration(options, core.state.options)
     const given = { ...options }
     await core.writer.inTurn(async () => {
@@ -344,6 +345,13 @@ export class CollectionHandle<P extends object = JsonObject> implements Collecti
       throw new IsovecError('CLOSED', `the collection ${this.name} is closed`, { collection: this.name })
     }
     return this.#core
+  }
+
+  /** The core for what changes files, even where there should be nothing to change. */
+  #openToWrite(): CollectionCore {
+    const core = this.#open()
+    if (core.state.fate.isReadOnly === true) throw readOnlyError()
+    return core
   }
 
   #builder(): BatchBuilder {

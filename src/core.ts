@@ -12,39 +12,78 @@ import { Writer } from './writer.ts'
 /** One open collection with everything that works on it; handles share it. */
 export class CollectionCore {
   name: string
-  readonly state: CollectionState
-  readonly writer: Writer
-  readonly maintenance: Maintenance
+  #state: CollectionState
+  #writer: Writer
+  #maintenance: Maintenance
   isClosed = false
+  readonly #report: (error: IsovecError, name: string) => void
   readonly #reads = new Set<Promise<unknown>>()
   readonly #pace = new Pace()
 
   /** @param report is told failures of background work and damage that was made good, with the collection's name */
   constructor(name: string, recovered: Recovered, report: (error: IsovecError, name: string) => void) {
     this.name = name
-    this.state = recovered.state
-    this.maintenance = new Maintenance(this.state, (error) => report(error, this.name))
-    this.writer = new Writer(
-      this.state,
-      () => this.maintenance.flushOldest(),
-      (error) => this.maintenance.noteFailure(error),
+    this.#report = report
+    const { state, writer, maintenance } = this.#adopt(recovered)
+    this.#state = state
+    this.#writer = writer
+    this.#maintenance = maintenance
+  }
+
+  get state(): CollectionState {
+    return this.#state
+  }
+
+  get writer(): Writer {
+    return this.#writer
+  }
+
+  get maintenance(): Maintenance {
+    return this.#maintenance
+  }
+
+  #adopt({ state, wal, damage }: Recovered): Pick<CollectionCore, 'state' | 'writer' | 'maintenance'> {
+    const maintenance = new Maintenance(state, (error) => this.#report(error, this.name))
+    const writer = new Writer(
+      state,
+      () => maintenance.flushOldest(),
+      (error) => maintenance.noteFailure(error),
     )
-    this.state.onFault = (error) => this.#noteFault(error)
-    if (recovered.damage !== undefined) this.maintenance.noteFailure(recovered.damage)
-    if (recovered.wal !== undefined) this.writer.adopt(recovered.wal)
-    this.writer.trim()
-    this.maintenance.schedule()
+    state.onFault = (error) => this.#noteFault(error, maintenance)
+    if (damage !== undefined) maintenance.noteFailure(damage)
+    if (wal !== undefined) writer.adopt(wal)
+    writer.trim()
+    maintenance.schedule()
+    return { state, writer, maintenance }
+  }
+
+  /**
+   * Puts a later state of the files, which another process writes, in place of this one. Reads under way end on the old one.
+   * @param read opens it, once everything that was asked for before has begun
+   */
+  refresh(read: () => Promise<Recovered>): Promise<void> {
+    return this.writer.inTurn(async () => {
+      const recovered = await read()
+      if (this.isClosed) return recovered.state.dispose()
+      const before = this.#state
+      const { state, writer, maintenance } = this.#adopt(recovered)
+      this.#state = state
+      this.#writer = writer
+      this.#maintenance = maintenance
+      before.retire()
+    })
   }
 
   /** Damage that costs nothing is told all the same, and what stands in for it is written as soon as possible. */
-  #noteFault(error: IsovecError): void {
-    this.maintenance.noteFailure(error)
-    const flush = (): Promise<void> => this.maintenance.flush()
+  #noteFault(error: IsovecError, maintenance: Maintenance): void {
+    maintenance.noteFailure(error)
+    if (!this.state.isWritable) return
+    const flush = (): Promise<void> => maintenance.flush()
     // The flush that runs may be one of what was given up. Failures are reported where it runs.
     flush()
       .catch(flush)
       .catch(() => {})
-      .finally(() => this.maintenance.schedule())
+      .finally(() => maintenance.schedule())
   }
 
   /** Waits for writes and reads under way, ends background work, closes the log and lets go of every source. */

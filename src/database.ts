@@ -8,145 +8,63 @@ import type {
   DatabaseEvent,
   DatabaseInfo,
   JsonObject,
-  OpenOptions,
   ResolvedCollectionOptions,
 } from './api.ts'
 import { CollectionHandle } from './collection.ts'
 import { CollectionCore } from './core.ts'
 import type { Directory, Lock, StorageBackend } from './directory/directory.ts'
-import { memoryBackend } from './directory/memory.ts'
-import { IsovecError, throwIfAborted } from './errors.ts'
-import { type ImagePool, type Kernel, loadKernel } from './kernel/index.ts'
+import { IsovecError } from './errors.ts'
+import type { ImagePool, Kernel } from './kernel/index.ts'
 import {
-  checkCallback,
   checkChoice,
   checkCollectionName,
   checkFlag,
   checkModel,
   checkOptions,
-  checkSignal,
-  invalid,
   refuseUnsupported,
   resolveCollectionOptions,
 } from './options.ts'
-import { createCollectionFiles, openCollectionFiles, type SharedContext } from './recovery.ts'
-import { fileName, parseFileName } from './storage/file-names.ts'
-import { Generations } from './storage/generations.ts'
+import {
+  createCollectionFiles,
+  openCollectionFiles,
+  type Recovered,
+  readCollectionFiles,
+  type SharedContext,
+} from './recovery.ts'
+import { readRoot } from './root.ts'
+import { assertWritable } from './state.ts'
+import { fileName } from './storage/file-names.ts'
+import type { Generations } from './storage/generations.ts'
 import { BlockCache } from './storage/payload-blocks.ts'
 import { Reserve } from './storage/reserve.ts'
-import { type RootBody, rootFormat } from './storage/root-manifest.ts'
+import type { RootBody } from './storage/root-manifest.ts'
 
 /** Verified payload blocks kept in memory for all collections of a database. */
 const blockCacheSize = 32 * 1024 * 1024
 
-const openKeys = ['mustExist', 'lockTimeout', 'signal', 'onEvent', 'wasm']
-const laterOpenKeys = ['readOnly', 'memoryLimit', 'requestPersistence', 'worker']
-
-/**
- * Opens a database on a backend, and makes one if there is none. `platformBackend` turns a path or URL into a backend.
- * @throws IsovecError `NOT_FOUND`, `LOCKED`, `CORRUPTION`, `UNSUPPORTED`, `UNSUPPORTED_VERSION`, `ABORTED`, `IO`
- */
-export async function open(
-  location: string | URL | StorageBackend,
-  given: OpenOptions | undefined,
-  platformBackend: (location: string | URL) => StorageBackend,
-): Promise<Database> {
-  refuseUnsupported(given, laterOpenKeys, 'options')
-  const options = checkOptions(given, [...openKeys, ...laterOpenKeys])
-  const signal = checkSignal(options.signal)
-  const lockTimeout = options.lockTimeout ?? 0
-  if (typeof lockTimeout !== 'number' || !(lockTimeout >= 0))
-    throw invalid('options.lockTimeout', 'is not a time in ms')
-  checkCallback(options.onEvent, 'options.onEvent')
-  const mustExist = checkFlag(options.mustExist, false, 'options.mustExist')
-  throwIfAborted(signal)
-  const backend = backendOf(location, platformBackend)
-
-  const times = [performance.now()]
-  const kernel = await loadKernel(options.wasm === undefined ? {} : { wasm: options.wasm })
-  times.push(performance.now())
-  const directory = await backend.open({ create: !mustExist })
-  const lock = await backend.lock({ timeout: lockTimeout, signal })
-  times.push(performance.now())
-  try {
-    throwIfAborted(signal)
-    const root = await openRoot(kernel, directory, backend, mustExist)
-    times.push(performance.now())
-    await sweep(root, directory, backend)
-    times.push(performance.now())
-    const openMs = {
-      kernel: times[1]! - times[0]!,
-      lock: times[2]! - times[1]!,
-      manifest: times[3]! - times[2]!,
-      sweep: times[4]! - times[3]!,
-    }
-    return new LocalDatabase(backend, directory, lock, kernel, root, openMs, options.onEvent)
-  } catch (error) {
-    await lock.release()
-    throw error
-  }
-}
-
-function backendOf(
-  location: string | URL | StorageBackend,
-  platformBackend: (location: string | URL) => StorageBackend,
-): StorageBackend {
-  if (location === ':memory:') return memoryBackend()
-  if (typeof location === 'string') {
-    if (location.length === 0) throw invalid('location', 'is empty')
-    return platformBackend(location)
-  }
-  if (location instanceof URL) return platformBackend(location)
-  if (typeof location !== 'object' || location === null || typeof location.lock !== 'function') {
-    throw invalid('location', 'is no path, URL or backend')
-  }
-  return location
-}
-
-async function openRoot(
-  kernel: Kernel,
-  directory: Directory,
-  backend: StorageBackend,
-  mustExist: boolean,
-): Promise<Generations<RootBody>> {
-  const found = await Generations.load(kernel, directory, rootFormat)
-  if (found !== undefined) return found
-  // Collections without a manifest that names them are a database that was damaged, not an empty folder.
-  if ((await backend.directories()).length > 0) {
-    throw new IsovecError('CORRUPTION', `${backend.location} holds collections but no manifest`)
-  }
-  if (mustExist) throw new IsovecError('NOT_FOUND', `there is no database at ${backend.location}`)
-  for (const name of await directory.list()) if (parseFileName(name)?.kind === 'manifest') await directory.remove(name)
-  const uuid = crypto.getRandomValues(new Uint8Array(16))
-  return Generations.create(kernel, directory, rootFormat, uuid, { nextDirectory: 1, collections: [] })
-}
-
-/**
- * Removes manifests and directories that no kept generation names: leftovers of work that was cut short. They are a waste of space and
- * no danger, so what can't be removed stays until the next opening.
- */
-async function sweep(root: Generations<RootBody>, directory: Directory, backend: StorageBackend): Promise<void> {
-  const kept = new Set(root.kept.map(({ generation }) => fileName(generation, 'manifest')))
-  const named = new Set(root.kept.flatMap(({ body }) => body.collections.map((place) => place.directory)))
-  for (const name of await directory.list()) {
-    if (parseFileName(name)?.kind === 'manifest' && !kept.has(name)) await directory.remove(name).catch(() => {})
-  }
-  for (const number of await backend.directories()) {
-    if (!named.has(number)) await backend.removeDirectory(number).catch(() => {})
-  }
-}
-
 type OpenMs = DatabaseInfo['openMs']
 
+/** What a database is made of once its root has been read. */
+export type Opened = {
+  readonly backend: StorageBackend
+  readonly directory: Directory
+  /** Undefined if it is only read. */
+  readonly lock: Lock | undefined
+  readonly kernel: Kernel
+  readonly root: Generations<RootBody>
+  readonly openMs: OpenMs
+  readonly onEvent: ((event: DatabaseEvent) => void) | undefined
+}
+
 /** The database in this process, on any backend. */
-class LocalDatabase implements Database {
+export class LocalDatabase implements Database {
   readonly #backend: StorageBackend
   readonly #directory: Directory
-  readonly #lock: Lock
+  readonly #lock: Lock | undefined
   readonly #kernel: Kernel
   readonly #pool: ImagePool
   readonly #shared: SharedContext
-  readonly #root: Generations<RootBody>
+  #root: Generations<RootBody>
   readonly #openMs: OpenMs
   readonly #onEvent: ((event: DatabaseEvent) => void) | undefined
   readonly #cores = new Map<number, Promise<CollectionCore>>()
@@ -155,15 +73,7 @@ class LocalDatabase implements Database {
   #nextDirectory = 1
   #closing: Promise<void> | undefined
 
-  constructor(
-    backend: StorageBackend,
-    directory: Directory,
-    lock: Lock,
-    kernel: Kernel,
-    root: Generations<RootBody>,
-    openMs: OpenMs,
-    onEvent: ((event: DatabaseEvent) => void) | undefined,
-  ) {
+  constructor({ backend, directory, lock, kernel, root, openMs, onEvent }: Opened) {
     this.#backend = backend
     this.#directory = directory
     this.#lock = lock
@@ -174,7 +84,7 @@ class LocalDatabase implements Database {
       pool: this.#pool,
       cache: new BlockCache(blockCacheSize),
       reserve: new Reserve(directory),
-      fate: {},
+      fate: { isReadOnly: lock === undefined },
     }
     this.#root = root
     this.#openMs = openMs
@@ -208,6 +118,7 @@ class LocalDatabase implements Database {
   }
 
   async #create(name: string, options: ResolvedCollectionOptions, body: RootBody): Promise<CollectionCore> {
+    assertWritable(this.#shared.fate)
     // Past those of attempts that failed: their files may be there still.
     const number = Math.max(body.nextDirectory, this.#nextDirectory)
     this.#nextDirectory = number + 1
@@ -287,12 +198,32 @@ class LocalDatabase implements Database {
     })
   }
 
+  async refresh(): Promise<void> {
+    // Whoever holds the lock sees everything anyway.
+    if (this.#lock !== undefined) return this.#change(async () => {})
+    await this.#change(async () => {
+      this.#root = await readRoot(this.#kernel, this.#directory, this.#backend)
+      const named = new Map(this.#root.current.body.collections.map(({ name, directory }) => [directory, name]))
+      for (const [number, opening] of [...this.#cores]) {
+        const core = await opening
+        const name = named.get(number)
+        if (name === undefined) {
+          this.#cores.delete(number)
+          await core.close()
+          continue
+        }
+        await core.refresh(() => this.#readFiles(number, name))
+        core.name = name
+      }
+    })
+  }
+
   async info(): Promise<DatabaseInfo> {
     return this.#change(async (body) => ({
       location: this.location,
       backend: this.#backend.kind,
-      lock: this.#lock.primitive,
-      role: 'writer',
+      lock: this.#lock?.primitive ?? 'none',
+      role: this.#lock === undefined ? 'reader' : 'writer',
       kernel: this.#kernel.variant,
       collections: body.collections.length,
       memoryBytes: this.#pool.bytes,
@@ -316,7 +247,7 @@ class LocalDatabase implements Database {
       cores.map((opened) => (opened.status === 'fulfilled' ? opened.value.close() : undefined)),
     )
     this.#pool.close()
-    await this.#lock.release()
+    await this.#lock?.release()
     const failure = results.find((result) => result.status === 'rejected')
     if (failure !== undefined) throw failure.reason
   }
@@ -334,15 +265,7 @@ class LocalDatabase implements Database {
    * The first time decides; a disk that is full at the second one costs no more than that safety.
    */
   async #commit(body: RootBody): Promise<void> {
-    if (this.#shared.fate.poison !== undefined) {
-      throw new IsovecError(
-        'READ_ONLY',
-        'an earlier I/O failure has made the database read-only until it is reopened',
-        {
-          cause: this.#shared.fate.poison,
-        },
-      )
-    }
+    assertWritable(this.#shared.fate)
     for (let time = 0; time < 2; time++) {
       try {
         const dropped = await this.#shared.reserve.spend(() => this.#root.commit(body))
@@ -374,11 +297,30 @@ class LocalDatabase implements Database {
   }
 
   async #openCore(number: number, name: string): Promise<CollectionCore> {
+    return new CollectionCore(name, await this.#readFiles(number, name), this.#report)
+  }
+
+  async #readFiles(number: number, name: string): Promise<Recovered> {
     try {
       const directory = await this.#backend.directory(number, { create: false })
-      return new CollectionCore(name, await openCollectionFiles(this.#shared, directory), this.#report)
+      const isReader = this.#lock === undefined
+      return await (isReader ? readCollectionFiles : openCollectionFiles)(this.#shared, directory)
     } catch (error) {
       if (!(error instanceof IsovecError) || error.code !== 'NOT_FOUND') throw error
+      const { generation } = this.#root.current
+      if (
+        this.#lock === undefined &&
+        (await readRoot(this.#kernel, this.#directory, this.#backend)).current.generation !== generation
+      ) {
+        throw new IsovecError(
+          'STALE_READER',
+          `the collection ${name} was dropped; refresh() moves to the present state`,
+          {
+            collection: name,
+            cause: error,
+          },
+        )
+      }
       throw new IsovecError('CORRUPTION', `the directory ${number} of the collection ${name} is missing`, {
         collection: name,
         cause: error,

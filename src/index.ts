@@ -3,8 +3,8 @@
  */
 import { platformBackend } from '#platform'
 import type { Database, OpenOptions } from './api.ts'
-import { open } from './database.ts'
 import type { StorageBackend } from './directory/directory.ts'
+import { open } from './open.ts'
 
 export type * from './api.ts'
 export type { Directory, Lock, RandomAccessFile, StorageBackend, WritableFile } from './directory/directory.ts'

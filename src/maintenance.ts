@@ -255,7 +255,7 @@ export class Maintenance {
 
   /** Does what is due of automatic work, now or when writes have paused. */
   schedule(): void {
-    if (this.#isClosed || this.#background !== undefined || this.#state.poison !== undefined) return
+    if (this.#isClosed || this.#background !== undefined || !this.#state.isWritable) return
     const step = this.#nextStep()
     if (step === undefined) return
     if (typeof step === 'number') {

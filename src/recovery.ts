@@ -16,6 +16,7 @@ import { fileName, parseFileName } from './storage/file-names.ts'
 import { Generations } from './storage/generations.ts'
 import { Memtable } from './storage/memtable.ts'
 import { Overlay, readPatches } from './storage/overlay.ts'
+import { ReaderDirectory, retryWhileStale } from './storage/reader-directory.ts'
 import { isFull } from './storage/reserve.ts'
 import { Segment, type StorageContext } from './storage/segment.ts'
 import { readTombstones, Tombstones } from './storage/tombstones.ts'
@@ -70,11 +71,7 @@ export async function createCollectionFiles(
  * @throws IsovecError `CORRUPTION` if acknowledged writes can't be had back
  */
 export async function openCollectionFiles(shared: SharedContext, directory: Directory): Promise<Recovered> {
-  const generations = await Generations.load(shared.kernel, directory, collectionFormat)
-  if (generations === undefined) throw new IsovecError('CORRUPTION', 'the collection has no manifest')
-  const context = contextOf(shared, directory, generations)
-  const files = (await directory.list()).map(parseFileName).filter((file) => file !== undefined)
-  const { state, replayed, isClean, damage } = await openNewest(context, generations, files)
+  const { state, replayed, isClean, damage } = await openState(shared, directory)
   try {
     const wal = isClean ? undefined : await takeUpLog(state, replayed)
     // A fall-back that could not be committed must not be swept behind: it may have to be done again.
@@ -85,6 +82,24 @@ export async function openCollectionFiles(shared: SharedContext, directory: Dire
     await state.dispose()
     throw error
   }
+}
+
+/**
+ * The same for those who only read, beside a writer that may go on meanwhile: nothing is changed, and the log is replayed in memory.
+ * @throws IsovecError `CORRUPTION`; `STALE_READER` if the writer was always quicker
+ */
+export async function readCollectionFiles(shared: SharedContext, directory: Directory): Promise<Recovered> {
+  const { state, damage } = await retryWhileStale(async () => openState(shared, await ReaderDirectory.of(directory)))
+  state.fate = shared.fate
+  return { state, wal: undefined, damage }
+}
+
+async function openState(shared: SharedContext, directory: Directory): Promise<Opened> {
+  const generations = await Generations.load(shared.kernel, directory, collectionFormat)
+  if (generations === undefined) throw new IsovecError('CORRUPTION', 'the collection has no manifest')
+  const context = contextOf(shared, directory, generations)
+  const files = (await directory.list()).map(parseFileName).filter((file) => file !== undefined)
+  return openNewest(context, generations, files)
 }
 
 /** Restates the log. Where there is no room for that, reading needs none: it is left to the first write. */

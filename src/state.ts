@@ -21,6 +21,7 @@ import { idKey } from './storage/id-table.ts'
 import type { Manifest } from './storage/manifest.ts'
 import { Memtable } from './storage/memtable.ts'
 import { writePatches } from './storage/overlay.ts'
+import { readOnlyError } from './storage/reader-directory.ts'
 import { isFull } from './storage/reserve.ts'
 import type { Segment, StorageContext } from './storage/segment.ts'
 import { writeTombstones } from './storage/tombstones.ts'
@@ -43,8 +44,21 @@ export type Spare = {
   readonly memtable: Memtable | undefined
 }
 
-/** Why nothing is written any more, if so. */
-export type Fate = { poison?: IsovecError }
+/** Whether a database may be written, and why it is written no more, if so. */
+export type Fate = { poison?: IsovecError; readonly isReadOnly?: boolean }
+
+/**
+ * Refuses to write where that is not possible.
+ * @throws IsovecError `READ_ONLY`, with the failure that stopped the writer as `cause` if there was one
+ */
+export function assertWritable({ poison, isReadOnly }: Fate): void {
+  if (isReadOnly === true) throw readOnlyError()
+  if (poison === undefined) return
+  throw new IsovecError('READ_ONLY', 'an earlier I/O failure has made the database read-only until it is reopened', {
+    cause: poison,
+    outcome: 'none',
+  })
+}
 
 /** The hash seed of a collection's ids: part of its identity, so nothing more is stored for it. */
 export function hashSeedOf(uuid: Uint8Array): number {
@@ -153,13 +167,14 @@ export class CollectionState {
     return new Snapshot(this.sources, this.lastSequence)
   }
 
-  /** @throws IsovecError `READ_ONLY` with the failure that stopped the writer */
+  /** @throws IsovecError `READ_ONLY` */
   assertWritable(): void {
-    if (this.poison === undefined) return
-    throw new IsovecError('READ_ONLY', 'an earlier I/O failure has made the database read-only until it is reopened', {
-      cause: this.poison,
-      outcome: 'none',
-    })
+    assertWritable(this.fate)
+  }
+
+  /** Whether anything can be written. */
+  get isWritable(): boolean {
+    return this.poison === undefined && this.fate.isReadOnly !== true
   }
 
   /** Brings the ids of all segments into memory, so that writes can be applied without an await. */
@@ -358,7 +373,7 @@ export class CollectionState {
   async #removeObsolete(): Promise<void> {
     for (const name of [...this.#removable]) {
       // What a failed commit has left on disk is not known, so whatever it may have named stays. Once disposed, the lock may be gone.
-      if (this.poison !== undefined || this.#isDisposed) return
+      if (!this.isWritable || this.#isDisposed) return
       if (this.#isPinned(name)) continue
       this.#removable.delete(name)
       try {
@@ -390,6 +405,13 @@ export class CollectionState {
     await this.#committing
   }
 
+  /** Lets go of every source; snapshots that are held keep theirs, and their files, until they are released. */
+  retire(): void {
+    for (const source of this.sources) source.release()
+    this.segments = []
+    this.sealed = []
+  }
+
   /**
    * Lets go of every source and closes every file, also those of snapshots that are still held. Nothing is read, and nothing removed,
    * when this resolves.
@@ -397,9 +419,7 @@ export class CollectionState {
   async dispose(): Promise<void> {
     this.#isDisposed = true
     const open = [...this.#open.values()]
-    for (const source of this.sources) source.release()
-    this.segments = []
-    this.sealed = []
+    this.retire()
     await Promise.all(open.map((segment) => segment.closeFile()))
     await this.#removing
   }

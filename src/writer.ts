@@ -112,6 +112,7 @@ export class Writer {
 
   /** Seals and flushes what recovery has brought back where it is too much to scan with each search, or to read with each opening. */
   trim(): void {
+    if (!this.#state.isWritable) return
     if (!this.#isMemtableFull() && this.#state.unflushedWalCount < walCountMax) return
     void this.#task(() => this.#rotateFull())
   }

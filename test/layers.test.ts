@@ -7,12 +7,13 @@ const root = join(import.meta.dirname, '../src')
 /** From the top down: a place imports only from places below it, and from its own folder. */
 const rows: readonly (readonly string[])[] = [
   ['index.ts', 'platform-node.ts', 'platform-default.ts'],
+  ['open.ts'],
   ['database.ts'],
   ['collection.ts'],
   ['recall.ts'],
   ['reading.ts', 'stats.ts'],
   ['core.ts'],
-  ['recovery.ts', 'maintenance.ts', 'ingest.ts'],
+  ['recovery.ts', 'maintenance.ts', 'ingest.ts', 'root.ts'],
   ['request.ts'],
   ['writer.ts', 'options.ts'],
   ['patch.ts'],

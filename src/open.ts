@@ -1,0 +1,87 @@
+/**
+ * Opening a database: options, lock, root.
+ */
+import type { Database, OpenOptions } from './api.ts'
+import { LocalDatabase } from './database.ts'
+import type { StorageBackend } from './directory/directory.ts'
+import { memoryBackend } from './directory/memory.ts'
+import { throwIfAborted } from './errors.ts'
+import { loadKernel } from './kernel/index.ts'
+import { checkCallback, checkFlag, checkOptions, checkSignal, invalid, refuseUnsupported } from './options.ts'
+import { openRoot, readRoot, sweepRoot } from './root.ts'
+
+const openKeys = ['readOnly', 'mustExist', 'lockTimeout', 'signal', 'onEvent', 'wasm']
+const laterOpenKeys = ['memoryLimit', 'requestPersistence', 'worker']
+
+/** Turns a path or URL into a backend. */
+export type PlatformBackend = (location: string | URL) => StorageBackend
+
+/**
+ * Opens a database on a backend, and makes one if there is none.
+ * @throws IsovecError `NOT_FOUND`, `LOCKED`, `CORRUPTION`, `UNSUPPORTED`, `UNSUPPORTED_VERSION`, `ABORTED`, `IO`
+ */
+export async function open(
+  location: string | URL | StorageBackend,
+  given: OpenOptions | undefined,
+  platformBackend: PlatformBackend,
+): Promise<Database> {
+  refuseUnsupported(given, laterOpenKeys, 'options')
+  const options = checkOptions(given, [...openKeys, ...laterOpenKeys])
+  const signal = checkSignal(options.signal)
+  const lockTimeout = options.lockTimeout ?? 0
+  if (typeof lockTimeout !== 'number' || !(lockTimeout >= 0))
+    throw invalid('options.lockTimeout', 'is not a time in ms')
+  const onEvent = checkCallback(options.onEvent, 'options.onEvent')
+  const isReader = checkFlag(options.readOnly, false, 'options.readOnly')
+  const mustExist = checkFlag(options.mustExist, isReader, 'options.mustExist')
+  if (isReader && !mustExist) throw invalid('options.mustExist', 'can not be false where nothing may be made')
+  throwIfAborted(signal)
+  const backend = backendOf(location, platformBackend, 'location')
+
+  const times = [performance.now()]
+  const kernel = await loadKernel(options.wasm === undefined ? {} : { wasm: options.wasm })
+  times.push(performance.now())
+  const directory = await backend.open({ create: !mustExist })
+  const lock = isReader ? undefined : await backend.lock({ timeout: lockTimeout, signal })
+  times.push(performance.now())
+  try {
+    throwIfAborted(signal)
+    const root = isReader
+      ? await readRoot(kernel, directory, backend)
+      : await openRoot(kernel, directory, backend, mustExist)
+    times.push(performance.now())
+    if (!isReader) await sweepRoot(root, directory, backend)
+    times.push(performance.now())
+    const openMs = {
+      kernel: times[1]! - times[0]!,
+      lock: times[2]! - times[1]!,
+      manifest: times[3]! - times[2]!,
+      sweep: times[4]! - times[3]!,
+    }
+    return new LocalDatabase({ backend, directory, lock, kernel, root, openMs, onEvent })
+  } catch (error) {
+    await lock?.release()
+    throw error
+  }
+}
+
+/**
+ * The backend that a location stands for.
+ * @throws IsovecError `INVALID_ARGUMENT` naming `field`
+ */
+export function backendOf(
+  location: string | URL | StorageBackend,
+  platformBackend: PlatformBackend,
+  field: string,
+): StorageBackend {
+  if (location === ':memory:') return memoryBackend()
+  if (typeof location === 'string') {
+    if (location.length === 0) throw invalid(field, 'is empty')
+    return platformBackend(location)
+  }
+  if (location instanceof URL) return platformBackend(location)
+  if (typeof location !== 'object' || location === null || typeof location.lock !== 'function') {
+    throw invalid(field, 'is no path, URL or backend')
+  }
+  return location
+}
