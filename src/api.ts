@@ -10,10 +10,20 @@ import type { Filter, Path } from './search/filter-types.ts'
 import type { Plan } from './search/query.ts'
 import type { VectorInput } from './storage/batch.ts'
 import type { HnswOptions, ResolvedCollectionOptions } from './storage/collection-manifest.ts'
+import type { FileReport } from './verify.ts'
 
 export type { JsonObject, JsonValue } from './codec/json.ts'
 export type { FieldOperators, Filter, Path, PathValue } from './search/filter-types.ts'
-export type { CompactionResult, HnswOptions, Metric, Plan, Progress, ResolvedCollectionOptions, VectorInput }
+export type {
+  CompactionResult,
+  FileReport,
+  HnswOptions,
+  Metric,
+  Plan,
+  Progress,
+  ResolvedCollectionOptions,
+  VectorInput,
+}
 
 /** Something that happened without anybody waiting for it. */
 export type DatabaseEvent = {
@@ -356,6 +366,22 @@ export type DatabaseInfo = {
   readonly openMs: { readonly kernel: number; readonly lock: number; readonly manifest: number; readonly sweep: number }
 }
 
+/** What {@link Database.snapshot} has written. */
+export type SnapshotReport = {
+  readonly collections: number
+  readonly docs: number
+  /** Bytes of segments and graphs. */
+  readonly bytes: number
+  readonly elapsedMs: number
+}
+
+/** What {@link Database.verify} found. */
+export type VerifyReport = {
+  /** Whether nothing is wrong anywhere. */
+  readonly ok: boolean
+  readonly files: readonly FileReport[]
+}
+
 /** An open database. */
 export interface Database extends AsyncDisposable {
   readonly location: string
@@ -390,6 +416,29 @@ export interface Database extends AsyncDisposable {
    * @throws IsovecError `CORRUPTION`; `STALE_READER` if the writer commits faster than can be read
    */
   refresh(): Promise<void>
+  /**
+   * Copies the database as of one moment, all collections together, into an empty folder or backend, while reads and writes go on. The
+   * copy is an ordinary database; every byte of it was verified. If anything fails, the destination is left empty.
+   * @param options `compact`: merges each collection of the copy, so that it is as small as it can be; `onProgress` is told bytes
+   * (`copy`), then what `compact` tells
+   * @throws IsovecError `INVALID_ARGUMENT` if the destination isn't empty, `LOCKED`, `CORRUPTION`, `STALE_READER`, `ABORTED`,
+   * `QUOTA_EXCEEDED`, `IO`; `CLOSED` if the database is closed meanwhile
+   */
+  snapshot(
+    destination: string | URL | StorageBackend,
+    options?: { compact?: boolean; signal?: AbortSignal | undefined; onProgress?: (progress: Progress) => void },
+  ): Promise<SnapshotReport>
+  /**
+   * Compares what lies on disk with what the kept generations say of it, and reports every file. Damage is no error here.
+   * @param options `full` reads every byte, section by section; else headers, manifests, logs, tombstones and patches. `onProgress` is
+   * told collections
+   * @throws IsovecError `ABORTED`, `IO`, `STALE_READER`; `CLOSED` if the database is closed meanwhile
+   */
+  verify(options?: {
+    full?: boolean
+    signal?: AbortSignal | undefined
+    onProgress?: (progress: Progress) => void
+  }): Promise<VerifyReport>
   /** Waits for writes under way, ends background work and lets go of the lock. */
   close(): Promise<void>
 }

@@ -151,6 +151,21 @@ export class CollectionCore {
   }
 
   /**
+   * Holds the state of the moment in which others have arrived as well: several collections as of one moment.
+   * @param arrive is called once everything that was asked for before has taken effect; later writes wait from then on
+   */
+  holdWith(arrive: () => void, others: Promise<unknown>): Promise<Snapshot> {
+    return new Promise((resolve, reject) => {
+      const turn = this.writer.inTurn(async () => {
+        arrive()
+        await others
+        resolve(this.state.snapshot())
+      })
+      turn.catch(reject)
+    })
+  }
+
+  /**
    * Begins a read once everything that was asked for before has taken effect and every source can be read without an await. Later
    * writes wait for sources to be loaded, since the read must not see them, but not for the read itself.
    */

@@ -8,19 +8,25 @@ import type {
   DatabaseEvent,
   DatabaseInfo,
   JsonObject,
+  Progress,
   ResolvedCollectionOptions,
+  SnapshotReport,
+  VerifyReport,
 } from './api.ts'
 import { CollectionHandle } from './collection.ts'
+import { compactStore, copyStore, type Held } from './copy.ts'
 import { CollectionCore } from './core.ts'
 import type { Directory, Lock, StorageBackend } from './directory/directory.ts'
-import { IsovecError } from './errors.ts'
+import { IsovecError, throwIfAborted } from './errors.ts'
 import type { ImagePool, Kernel } from './kernel/index.ts'
 import {
+  checkCallback,
   checkChoice,
   checkCollectionName,
   checkFlag,
   checkModel,
   checkOptions,
+  checkSignal,
   refuseUnsupported,
   resolveCollectionOptions,
 } from './options.ts'
@@ -32,12 +38,15 @@ import {
   type SharedContext,
 } from './recovery.ts'
 import { readRoot } from './root.ts'
+import { liveCountOf } from './snapshot.ts'
 import { assertWritable } from './state.ts'
 import { fileName } from './storage/file-names.ts'
 import type { Generations } from './storage/generations.ts'
 import { BlockCache } from './storage/payload-blocks.ts'
+import { ReaderDirectory } from './storage/reader-directory.ts'
 import { Reserve } from './storage/reserve.ts'
-import type { RootBody } from './storage/root-manifest.ts'
+import { type RootBody, rootFormat } from './storage/root-manifest.ts'
+import { type FileReport, type VerifyWork, verifyCollection, verifyManifests } from './verify.ts'
 
 /** Verified payload blocks kept in memory for all collections of a database. */
 const blockCacheSize = 32 * 1024 * 1024
@@ -54,6 +63,13 @@ export type Opened = {
   readonly root: Generations<RootBody>
   readonly openMs: OpenMs
   readonly onEvent: ((event: DatabaseEvent) => void) | undefined
+  readonly others: OtherDatabases
+}
+
+/** How this database was opened, for those that are to be made beside it. */
+export type OtherDatabases = {
+  backendOf(location: string | URL | StorageBackend, field: string): StorageBackend
+  open(backend: StorageBackend): Promise<Database>
 }
 
 /** The database in this process, on any backend. */
@@ -67,13 +83,18 @@ export class LocalDatabase implements Database {
   #root: Generations<RootBody>
   readonly #openMs: OpenMs
   readonly #onEvent: ((event: DatabaseEvent) => void) | undefined
+  readonly #others: OtherDatabases
+  /** Long work on the whole database; closing ends it. */
+  readonly #work = new Set<Promise<unknown>>()
+  readonly #ending = new AbortController()
   readonly #cores = new Map<number, Promise<CollectionCore>>()
   #changes: Promise<unknown> = Promise.resolve()
   /** Next number for a directory, past those of attempts that failed. */
   #nextDirectory = 1
   #closing: Promise<void> | undefined
 
-  constructor({ backend, directory, lock, kernel, root, openMs, onEvent }: Opened) {
+  constructor({ backend, directory, lock, kernel, root, openMs, onEvent, others }: Opened) {
+    this.#others = others
     this.#backend = backend
     this.#directory = directory
     this.#lock = lock
@@ -198,6 +219,127 @@ export class LocalDatabase implements Database {
     })
   }
 
+  async snapshot(
+    destination: string | URL | StorageBackend,
+    options?: { compact?: boolean; signal?: AbortSignal | undefined; onProgress?: (progress: Progress) => void },
+  ): Promise<SnapshotReport> {
+    checkOptions(options, ['compact', 'signal', 'onProgress'])
+    const isCompact = checkFlag(options?.compact, false, 'options.compact')
+    const onProgress = checkCallback(options?.onProgress, 'options.onProgress')
+    const backend = this.#others.backendOf(destination, 'destination')
+    return this.#longWork(checkSignal(options?.signal), async (signal) => {
+      const started = performance.now()
+      const held = await this.#holdAll()
+      try {
+        const docs = held.reduce((sum, { snapshot }) => sum + liveCountOf(snapshot.sources), 0)
+        const copied = await copyStore(this.#kernel, held, backend, { signal, onProgress })
+        const bytes = isCompact ? await compactStore(backend, this.#others.open, { signal, onProgress }) : copied
+        return { collections: held.length, docs, bytes, elapsedMs: performance.now() - started }
+      } finally {
+        for (const { snapshot } of held) snapshot.release()
+      }
+    })
+  }
+
+  /** All collections as of one moment. */
+  #holdAll(): Promise<Held[]> {
+    return this.#change(async ({ collections }) => {
+      const cores: { name: string; core: CollectionCore }[] = []
+      for (const { name, directory } of collections) {
+        const core = await this.#coreAt(directory, name)
+        // What is damaged is copied from what stands in for it.
+        await core.state.prove()
+        cores.push({ name, core })
+      }
+      let arrived = 0
+      let begin = (): void => {}
+      const all = new Promise<void>((resolve) => {
+        begin = resolve
+      })
+      const arrive = (): void => {
+        if (++arrived === cores.length) begin()
+      }
+      const holding = cores.map(({ core }) => core.holdWith(arrive, all))
+      const snapshots = await Promise.all(holding)
+      return cores.map(({ name, core }, i) => ({ name, state: core.state, snapshot: snapshots[i]! }))
+    })
+  }
+
+  async verify(options?: {
+    full?: boolean
+    signal?: AbortSignal | undefined
+    onProgress?: (progress: Progress) => void
+  }): Promise<VerifyReport> {
+    checkOptions(options, ['full', 'signal', 'onProgress'])
+    const isFull = checkFlag(options?.full, false, 'options.full')
+    const onProgress = checkCallback(options?.onProgress, 'options.onProgress')
+    return this.#longWork(checkSignal(options?.signal), async (signal) => {
+      const files: FileReport[] = []
+      const work = { isFull, signal, add: (report: FileReport) => void files.push(report) }
+      const root = await this.#readable(this.#directory)
+      await verifyManifests(this.#kernel, root, rootFormat, '', work)
+      const { collections } = await this.#change(async (body) => body)
+      for (const [done, place] of collections.entries()) {
+        onProgress?.({ phase: 'verify', done, total: collections.length })
+        await this.#verifyAt(place.directory, work)
+      }
+      onProgress?.({ phase: 'verify', done: collections.length, total: collections.length })
+      return { ok: files.every(({ ok }) => ok), files }
+    })
+  }
+
+  /** What an open collection needs stays for as long as this takes; one that isn't is not opened, which might mend it, nor meanwhile. */
+  async #verifyAt(number: number, work: VerifyWork): Promise<void> {
+    const found: FileReport[] = []
+    const isNamed = (body: RootBody): boolean => body.collections.some(({ directory }) => directory === number)
+    const verify = async (): Promise<void> => {
+      const prefix = `${number}/`
+      const add = (report: FileReport): void => void found.push(report)
+      try {
+        const directory = await this.#backend.directory(number, { create: false })
+        await verifyCollection(this.#shared, await this.#readable(directory), prefix, { ...work, add })
+      } catch (error) {
+        if (!(error instanceof IsovecError) || error.code !== 'NOT_FOUND') throw error
+        add({ file: prefix, ok: false, problem: error.message })
+      }
+    }
+    const letGo = await this.#change(async (body) => {
+      if (!isNamed(body)) return undefined
+      const opening = this.#cores.get(number)
+      if (opening !== undefined) return (await opening).state.holdFiles()
+      await verify()
+      return undefined
+    })
+    try {
+      if (letGo !== undefined) await verify()
+    } finally {
+      letGo?.()
+    }
+    // What was dropped meanwhile is missing rightly.
+    if (isNamed(this.#root.current.body)) for (const report of found) work.add(report)
+  }
+
+  /** A directory as it is to be read: beside a writer with care. */
+  async #readable(directory: Directory): Promise<Directory> {
+    return this.#lock === undefined ? ReaderDirectory.of(directory) : directory
+  }
+
+  /** Runs work that closing the database ends. */
+  async #longWork<T>(given: AbortSignal | undefined, run: (signal: AbortSignal) => Promise<T>): Promise<T> {
+    throwIfAborted(given)
+    const { signal: ending } = this.#ending
+    const running = run(given === undefined ? ending : AbortSignal.any([given, ending]))
+    this.#work.add(running)
+    try {
+      return await running
+    } catch (error) {
+      const isEnded = ending.aborted && error instanceof IsovecError && error.code === 'ABORTED'
+      throw isEnded ? new IsovecError('CLOSED', 'the database is closed', { cause: error }) : error
+    } finally {
+      this.#work.delete(running)
+    }
+  }
+
   async refresh(): Promise<void> {
     // Whoever holds the lock sees everything anyway.
     if (this.#lock !== undefined) return this.#change(async () => {})
@@ -241,7 +383,8 @@ export class LocalDatabase implements Database {
   }
 
   async #close(): Promise<void> {
-    await this.#changes
+    this.#ending.abort()
+    await Promise.allSettled([...this.#work, this.#changes])
     const cores = await Promise.allSettled(this.#cores.values())
     const results = await Promise.allSettled(
       cores.map((opened) => (opened.status === 'fulfilled' ? opened.value.close() : undefined)),

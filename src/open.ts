@@ -58,7 +58,12 @@ export async function open(
       manifest: times[3]! - times[2]!,
       sweep: times[4]! - times[3]!,
     }
-    return new LocalDatabase({ backend, directory, lock, kernel, root, openMs, onEvent })
+    const others = {
+      backendOf: (other: string | URL | StorageBackend, field: string) => backendOf(other, platformBackend, field),
+      open: (other: StorageBackend) =>
+        open(other, options.wasm === undefined ? {} : { wasm: options.wasm }, platformBackend),
+    }
+    return new LocalDatabase({ backend, directory, lock, kernel, root, openMs, onEvent, others })
   } catch (error) {
     await lock?.release()
     throw error

@@ -112,7 +112,8 @@ async function takeUpLog(state: CollectionState, replayed: readonly WalRecord[])
   }
 }
 
-function contextOf(
+/** What all sources of a collection share. */
+export function contextOf(
   { kernel, pool, cache, reserve }: SharedContext,
   directory: Directory,
   generations: Generations<CollectionBody>,

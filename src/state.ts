@@ -91,6 +91,8 @@ export class CollectionState {
   #sources: { segments: unknown; sealed: unknown; active: unknown; list: readonly SearchSource[] } | undefined
   readonly #open = new Map<number, Segment>()
   readonly #removable = new Set<string>()
+  /** Users who need all files of the kept generations to stay. */
+  #fileUsers = 0
   #removing: Promise<void> = Promise.resolve()
   #committing: Promise<unknown> = Promise.resolve()
   #fallingBack: Promise<void> | undefined
@@ -370,10 +372,22 @@ export class CollectionState {
     return this.#removing
   }
 
+  /** Keeps every file that a kept generation names, or named meanwhile, until the result is called. */
+  holdFiles(): () => void {
+    this.#fileUsers++
+    let isHeld = true
+    return () => {
+      if (!isHeld) return
+      isHeld = false
+      this.#fileUsers--
+      void this.removeObsolete()
+    }
+  }
+
   async #removeObsolete(): Promise<void> {
     for (const name of [...this.#removable]) {
       // What a failed commit has left on disk is not known, so whatever it may have named stays. Once disposed, the lock may be gone.
-      if (!this.isWritable || this.#isDisposed) return
+      if (!this.isWritable || this.#isDisposed || this.#fileUsers > 0) return
       if (this.#isPinned(name)) continue
       this.#removable.delete(name)
       try {

@@ -12,7 +12,7 @@ const rows: readonly (readonly string[])[] = [
   ['collection.ts'],
   ['recall.ts'],
   ['reading.ts', 'stats.ts'],
-  ['core.ts'],
+  ['core.ts', 'copy.ts', 'verify.ts'],
   ['recovery.ts', 'maintenance.ts', 'ingest.ts', 'root.ts'],
   ['request.ts'],
   ['writer.ts', 'options.ts'],

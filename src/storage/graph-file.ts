@@ -99,12 +99,7 @@ export async function loadGraph(
   const file = await openNamed(context, name)
   let beams: Beam[]
   try {
-    const header = await readSectionHeader(context.kernel, file, name, magic, context.uuid, entry.number)
-    const isNamed =
-      header.checksum.low === entry.checksum.low &&
-      header.checksum.high === entry.checksum.high &&
-      header.fileSize === entry.length
-    if (!isNamed) throw corrupt(name, 0, 'the graph is not the one that the manifest names')
+    const header = await readHeader(context, file, entry)
     image.loadGraph(decodeFields(header.own, segment, name))
     for (const [id, kind] of graphSections) {
       const section = header.sections.get(id)
@@ -124,6 +119,47 @@ export async function loadGraph(
     if (slice.isOver) await slice.next()
   }
   return beams
+}
+
+/**
+ * Reads the header of a graph.
+ * @throws IsovecError `CORRUPTION` if it isn't the one that the manifest names, or doesn't fit its segment
+ */
+export async function checkGraphHeader(context: StorageContext, entry: GraphFile, segment: SegmentFile): Promise<void> {
+  const name = fileName(entry.number, 'graph')
+  const file = await openNamed(context, name)
+  try {
+    const header = await readHeader(context, file, entry)
+    decodeFields(header.own, segment, name)
+  } finally {
+    await file.close()
+  }
+}
+
+async function readHeader(context: StorageContext, file: RandomAccessFile, entry: GraphFile): Promise<SectionHeader> {
+  const name = fileName(entry.number, 'graph')
+  const header = await readSectionHeader(context.kernel, file, name, magic, context.uuid, entry.number)
+  const isNamed =
+    header.checksum.low === entry.checksum.low &&
+    header.checksum.high === entry.checksum.high &&
+    header.fileSize === entry.length
+  if (!isNamed) throw corrupt(name, 0, 'the graph is not the one that the manifest names')
+  return header
+}
+
+/**
+ * Reads a graph and keeps none of it: sections, and every neighbour, level and count.
+ * @throws IsovecError `CORRUPTION`, `OUT_OF_MEMORY`
+ */
+export async function verifyGraph(context: StorageContext, entry: GraphFile, segment: SegmentFile): Promise<void> {
+  // Links are checked against the number of rows alone, so that the shortest of vectors will do.
+  const image = context.pool.createImage({ dimension: 1, metric: context.metric, capacity: segment.rowCount })
+  try {
+    image.setRows(segment.rowCount)
+    await loadGraph(context, entry, segment, image)
+  } finally {
+    image.release()
+  }
 }
 
 function encodeBeams(beams: readonly Beam[]): Uint8Array {

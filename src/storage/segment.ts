@@ -6,7 +6,7 @@
 import type { Bitmap } from '../codec/bitmap.ts'
 import { readUint64, utf8Encode, writeUint64 } from '../codec/bytes.ts'
 import type { Directory, RandomAccessFile } from '../directory/directory.ts'
-import { assert, IsovecError } from '../errors.ts'
+import { assert, IsovecError, throwIfAborted } from '../errors.ts'
 import {
   type Checksum,
   codeStride,
@@ -21,6 +21,7 @@ import {
 import { Slice } from '../slice.ts'
 import type { Beam, Condition, IdKey, MergeSource } from '../snapshot.ts'
 import { type Columns, openColumns } from './columns.ts'
+import { copyBytes } from './copy-file.ts'
 import { fileName } from './file-names.ts'
 import { type GraphFile, loadGraph } from './graph-file.ts'
 import { areOffsetsValid, findId, type IdTable, idAt, idKey, slotCountFor } from './id-table.ts'
@@ -48,6 +49,11 @@ export const sectionIds = {
   payloads: 11,
   columns: 32,
 } as const
+
+/** What a section is called; ids of later versions by their number. */
+export function sectionName(id: number): string {
+  return Object.entries(sectionIds).find(([, other]) => other === id)?.[0] ?? String(id)
+}
 
 /** Rows whose codes are checked between two looks at the clock. */
 const validatedRowsPerLook = 1024
@@ -339,14 +345,34 @@ export class Segment implements MergeSource {
     await this.#loadingSequences
   }
 
+  /** Copies the file, byte for byte, under its name. What arrives is to be verified. */
+  copyTo(directory: Directory, signal: AbortSignal | undefined, onBytes: (count: number) => void): Promise<void> {
+    return copyBytes(this.#reader, directory, this.name, signal, onBytes)
+  }
+
+  /** Ids of the sections in the file. */
+  get sections(): number[] {
+    return [...this.#header.sections.keys()]
+  }
+
   /**
-   * Reads whatever has not been read yet of the file and keeps none of it. After it, the segment is proven.
+   * Reads a section from the file, whether or not it is in memory, and keeps none of it.
    * @throws IsovecError `CORRUPTION`
    */
-  async verify(): Promise<void> {
+  async verifySection(id: number): Promise<void> {
+    if (id === sectionIds.payloads) await this.#payloads.verify()
+    else await readSection(this.#context.kernel, this.#reader, this.name, this.#section(id), () => {})
+  }
+
+  /**
+   * Reads whatever has not been read yet of the file and keeps none of it. After it, the segment is proven.
+   * @throws IsovecError `CORRUPTION`, `ABORTED`
+   */
+  async verify(signal?: AbortSignal | undefined): Promise<void> {
     const { kernel } = this.#context
     if (!this.areIdsLoaded) await this.#verifyRows()
     for (const section of this.#header.sections.values()) {
+      throwIfAborted(signal)
       const isVerified =
         section.id === sectionIds.payloads ||
         (idSections.has(section.id) && this.areIdsLoaded) ||

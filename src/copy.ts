@@ -1,0 +1,274 @@
+/**
+ * Copying collections, as of a moment, into another store: what `Database.snapshot` writes.
+ *
+ * Segments and graphs are copied byte for byte and read back, so that what arrives is what their checksums say; what lies over
+ * segments and in memtables is written anew. Manifests come last: until then the store holds no database.
+ */
+import type { Database } from './api.ts'
+import type { Directory, StorageBackend } from './directory/directory.ts'
+import { IsovecError, throwIfAborted } from './errors.ts'
+import type { Kernel } from './kernel/index.ts'
+import type { Progress } from './maintenance.ts'
+import { invalid } from './options.ts'
+import { Slice } from './slice.ts'
+import type { Snapshot } from './snapshot.ts'
+import type { CollectionState } from './state.ts'
+import { type CollectionBody, collectionFormat, type SegmentState } from './storage/collection-manifest.ts'
+import { rowsVisibleAt } from './storage/copied-rows.ts'
+import { copyFile } from './storage/copy-file.ts'
+import { fileName } from './storage/file-names.ts'
+import { Generations } from './storage/generations.ts'
+import { verifyGraph } from './storage/graph-file.ts'
+import { Memtable } from './storage/memtable.ts'
+import { writePatches } from './storage/overlay.ts'
+import { type CollectionPlace, type RootBody, rootFormat } from './storage/root-manifest.ts'
+import { Segment, type StorageContext } from './storage/segment.ts'
+import { type RowRun, writeSegment } from './storage/segment-writer.ts'
+import { Tombstones, writeTombstones } from './storage/tombstones.ts'
+import { WalWriter } from './storage/wal.ts'
+
+type CopyOptions = {
+  readonly signal: AbortSignal | undefined
+  /** Is told how many bytes more were copied. */
+  readonly onBytes: (count: number) => void
+}
+
+/** A collection as of a moment, to be copied. */
+export type Held = { readonly name: string; readonly state: CollectionState; readonly snapshot: Snapshot }
+
+/** How long work is watched and ended. */
+export type StoreWork = {
+  readonly signal: AbortSignal | undefined
+  readonly onProgress: ((progress: Progress) => void) | undefined
+}
+
+/**
+ * Copies collections into an empty store.
+ * @returns bytes that were copied of files
+ * @throws IsovecError `INVALID_ARGUMENT` if the store isn't empty, `LOCKED`, and as {@link copyCollection}
+ */
+export function copyStore(
+  kernel: Kernel,
+  held: readonly Held[],
+  backend: StorageBackend,
+  { signal, onProgress }: StoreWork,
+): Promise<number> {
+  const total = held.reduce((sum, each) => sum + sizeOf(each), 0)
+  let done = 0
+  const onBytes = (count: number): void => {
+    done += count
+    onProgress?.({ phase: 'copy', done, total })
+  }
+  return createStore(kernel, backend, async (directoryOf) => {
+    const collections: CollectionPlace[] = []
+    for (const each of held) {
+      const directory = collections.length + 1
+      await copyCollection(each, await directoryOf(directory), { signal, onBytes })
+      collections.push({ name: each.name, directory })
+    }
+    return { root: { nextDirectory: collections.length + 1, collections }, result: done }
+  })
+}
+
+/**
+ * Compacts every collection of a store that was just made, and lets go of what came before. If that fails, the store is emptied.
+ * @returns bytes of all files
+ */
+export async function compactStore(
+  backend: StorageBackend,
+  open: (backend: StorageBackend) => Promise<Database>,
+  { signal, onProgress }: StoreWork,
+): Promise<number> {
+  try {
+    const database = await open(backend)
+    try {
+      let bytes = 0
+      for (const name of await database.listCollections()) {
+        const collection = await database.openCollection(name)
+        await collection.compact({ signal, ...(onProgress === undefined ? {} : { onProgress }) })
+        // Two more generations, so that neither of those that are kept names what was merged.
+        await collection.configure({})
+        bytes += (await collection.stats()).bytes
+      }
+      return bytes
+    } finally {
+      await database.close()
+    }
+  } catch (error) {
+    await emptyStore(backend)
+    throw error
+  }
+}
+
+async function emptyStore(backend: StorageBackend): Promise<void> {
+  // What can't be removed is told by the failure that is on its way.
+  const directory = await backend.open({ create: false }).catch(() => undefined)
+  for (const name of (await directory?.list().catch(() => [])) ?? []) await directory?.remove(name).catch(() => {})
+  for (const number of await backend.directories().catch(() => [])) {
+    await backend.removeDirectory(number).catch(() => {})
+  }
+}
+
+/** Bytes that copying a collection will at least write. */
+function sizeOf({ snapshot }: Held): number {
+  let size = 0
+  for (const source of snapshot.sources) {
+    if (source instanceof Segment) size += source.file.length + (source.graphFile?.length ?? 0)
+  }
+  return size
+}
+
+/**
+ * Makes a database in an empty store: takes its lock, lets `fill` write the collections, then writes the root manifest. If anything
+ * fails, all that was written goes again.
+ * @throws IsovecError `INVALID_ARGUMENT` if the store isn't empty, `LOCKED`, and what `fill` throws
+ */
+export async function createStore<T>(
+  kernel: Kernel,
+  backend: StorageBackend,
+  fill: (directoryOf: (number: number) => Promise<Directory>) => Promise<{ root: RootBody; result: T }>,
+): Promise<T> {
+  const directory = await backend.open({ create: true })
+  const lock = await backend.lock({ timeout: 0 })
+  try {
+    if ((await directory.list()).length > 0 || (await backend.directories()).length > 0) {
+      throw invalid('destination', `${backend.location} is not empty`)
+    }
+    try {
+      const { root, result } = await fill((number) => backend.directory(number, { create: true }))
+      const uuid = crypto.getRandomValues(new Uint8Array(16))
+      await Generations.create(kernel, directory, rootFormat, uuid, root)
+      return result
+    } catch (error) {
+      // A copy without its end is of no use.
+      await emptyStore(backend)
+      throw error
+    }
+  } finally {
+    await lock.release()
+  }
+}
+
+/**
+ * Writes a collection into an empty directory.
+ * @throws IsovecError `CORRUPTION` if something in it is damaged, `STALE_READER`, `ABORTED`, `QUOTA_EXCEEDED`, `IO`
+ */
+async function copyCollection(
+  { state, snapshot }: Held,
+  directory: Directory,
+  { signal, onBytes }: CopyOptions,
+): Promise<void> {
+  const { kernel, uuid } = state.context
+  const target: StorageContext = { ...state.context, directory }
+  const slice = new Slice({ signal })
+  let nextFile = Math.max(1, ...snapshot.sources.map((source) => (source instanceof Segment ? lastFileOf(source) : 0)))
+  const takeFileNumber = (): number => ++nextFile
+  const segments: SegmentState[] = []
+  for (const source of snapshot.sources) {
+    throwIfAborted(signal)
+    if (source instanceof Segment) {
+      segments.push(await copySegment(source, state, target, snapshot.sequence, takeFileNumber, { signal, onBytes }))
+    }
+  }
+  const fresh = await writeMemtables(snapshot, state, target, takeFileNumber, slice)
+  if (fresh !== undefined) segments.push(fresh)
+  const firstWal = takeFileNumber()
+  const wal = await WalWriter.create(kernel, directory, firstWal, uuid, snapshot.sequence, undefined)
+  try {
+    await wal.end()
+  } finally {
+    await wal.abandon()
+  }
+  const body: CollectionBody = {
+    options: state.options,
+    nextFile: Math.max(nextFile, ...segments.map(({ graph }) => graph?.number ?? 0)) + 1,
+    firstWal,
+    lastSequence: snapshot.sequence,
+    isIndexDropped: state.body.isIndexDropped,
+    segments,
+  }
+  await Generations.create(kernel, directory, collectionFormat, uuid, body)
+}
+
+/** The highest number among the files of a segment that are copied under their own. */
+function lastFileOf({ number, graphFile }: Segment): number {
+  return Math.max(number, graphFile?.number ?? 0)
+}
+
+async function copySegment(
+  source: Segment,
+  state: CollectionState,
+  target: StorageContext,
+  sequence: number,
+  takeFileNumber: () => number,
+  { signal, onBytes }: CopyOptions,
+): Promise<SegmentState> {
+  const { kernel, directory, uuid } = target
+  await source.copyTo(directory, signal, onBytes)
+  const copy = await Segment.open(target, source.file, new Tombstones())
+  try {
+    await copy.verify(signal)
+  } finally {
+    copy.release()
+    await copy.closeFile()
+  }
+  let copied: SegmentState = { file: source.file }
+  if (source.tombstones.countUpTo(sequence) > 0) {
+    const number = takeFileNumber()
+    const { tombstones: dead } = source
+    const tombstones = await writeTombstones(kernel, directory, number, uuid, source.number, dead, sequence)
+    copied = { ...copied, tombstones }
+  }
+  const rows = await source.overlay.versionsAt(sequence, new Slice({ signal }))
+  if (rows.length > 0) {
+    copied = { ...copied, patches: await writePatches(kernel, directory, takeFileNumber(), uuid, source.number, rows) }
+  }
+  return copyGraph(copied, source, state, target, { signal, onBytes })
+}
+
+/** Takes the graph along, whichever the segment has when its turn comes: another may be built meanwhile. */
+async function copyGraph(
+  copied: SegmentState,
+  source: Segment,
+  { context }: CollectionState,
+  target: StorageContext,
+  { signal, onBytes }: CopyOptions,
+): Promise<SegmentState> {
+  for (let graph = source.graphFile; graph !== undefined; ) {
+    const name = fileName(graph.number, 'graph')
+    try {
+      await copyFile(await context.directory.open(name), target.directory, name, signal, onBytes)
+      await verifyGraph(target, graph, source.file)
+      return { ...copied, graph }
+    } catch (error) {
+      const isReplaced = source.graphFile !== graph
+      if (!isReplaced && !(error instanceof IsovecError && error.code === 'CORRUPTION')) throw error
+      await target.directory.remove(name)
+      // A damaged graph is as good as none: it is built again.
+      if (!isReplaced) return copied
+      graph = source.graphFile
+    }
+  }
+  return copied
+}
+
+/** Makes one segment of what no segment holds; undefined if that is nothing. */
+async function writeMemtables(
+  { sources, sequence }: Snapshot,
+  { options }: CollectionState,
+  target: StorageContext,
+  takeFileNumber: () => number,
+  slice: Slice,
+): Promise<SegmentState | undefined> {
+  const runs: RowRun[] = []
+  for (const source of sources) {
+    if (!(source instanceof Memtable)) continue
+    const rows = await rowsVisibleAt(source, sequence, slice)
+    if (rows.length > 0) runs.push({ source, rows, sequence })
+  }
+  if (runs.length === 0) return undefined
+  const segment = await writeSegment(target, takeFileNumber(), runs, options.quantization, slice)
+  segment.release()
+  await segment.closeFile()
+  return { file: segment.file }
+}
