@@ -91,7 +91,7 @@ async function measure(set) {
   const queryOf = (vector, open) => {
     const rows = new Map([[source, open]])
     const { metric } = set
-    return { vector, metric, isExact: false, count: k, ef, recall: 0, minScore: Number.NEGATIVE_INFINITY, open: rows }
+    return { vector, metric, isExact: false, count: k, ef, recall: 0, minScore: Number.NEGATIVE_INFINITY, open: rows, isLate: true }
   }
   const cells = []
   for (const kind of ['unrelated', 'near', 'far']) {

@@ -259,8 +259,9 @@ export interface Collection<P extends object = JsonObject> extends AsyncDisposab
    */
   patch(id: string, payload: Partial<P>, options?: WriteOptions & { unset?: readonly (keyof P)[] }): Promise<boolean>
   /**
-   * Deletes all documents that pass a filter, atomically, as of when its turn among the writes comes; returns how many.
-   * @throws IsovecError as {@link write}
+   * Deletes all documents that pass a filter, atomically, as of when its turn among the writes comes; returns how many. Their ids must
+   * fit one atomic batch of 64 MiB: more than a million of usual length.
+   * @throws IsovecError as {@link write}; `INVALID_ARGUMENT`, and nothing is deleted, if they don't
    */
   deleteWhere(filter: Filter<P>, options?: WriteOptions): Promise<number>
   /** Deletes documents; returns how many existed. */
@@ -283,7 +284,11 @@ export interface Collection<P extends object = JsonObject> extends AsyncDisposab
   has(id: string): Promise<boolean>
   /** Number of documents, or of those that pass a filter. Without a filter it takes no longer for more documents. */
   count(filter?: Filter<P>, options?: { signal?: AbortSignal | undefined }): Promise<number>
-  /** All documents, or those that pass a filter, of the moment in which the loop begins, in no particular order. Leaving the loop frees what it holds. */
+  /**
+   * All documents, or those that pass a filter, of the moment in which the loop begins, in no particular order. Leaving the loop frees
+   * what it holds. Options are checked and copied by the call itself; what is wrong with them is told by the loop.
+   * @throws IsovecError `INVALID_ARGUMENT`, `CLOSED`, `ABORTED`, `CORRUPTION`
+   */
   iterate<const I extends Include<P> = { vector: true }>(options?: {
     /** Only documents that pass. */
     filter?: Filter<P> | undefined
@@ -297,7 +302,8 @@ export interface Collection<P extends object = JsonObject> extends AsyncDisposab
    */
   search<const I extends Include<P> = { vector: false }>(request: SearchRequest<P, I>): Promise<SearchResult<P, I>>
   /**
-   * Several searches, one after the other; results in the order of the requests. A signal of a request takes the place of the common one.
+   * Several searches of one state, one after the other; results in the order of the requests. A signal of a request takes the place of the
+   * common one.
    * @throws IsovecError as {@link search}; nothing is searched if any request is refused
    */
   searchMany<const I extends Include<P> = { vector: false }>(
@@ -305,7 +311,7 @@ export interface Collection<P extends object = JsonObject> extends AsyncDisposab
     options?: { signal?: AbortSignal | undefined },
   ): Promise<SearchResult<P, I>[]>
   /**
-   * Compares approximate with exact search, with stored vectors as queries, each left out of its own hits.
+   * Compares approximate with exact search on one state, with stored vectors as queries, each left out of its own hits.
    * @param options `samples` (default 100) vectors, evenly spread; `k` (default 10); `ef` and `recall` as in a search
    */
   measureRecall(options?: {
@@ -374,6 +380,18 @@ export type SnapshotReport = {
   readonly bytes: number
   readonly elapsedMs: number
 }
+
+/** What `mergeDatabases` has made. */
+export type MergeReport = {
+  readonly collections: number
+  readonly docs: number
+  /** Documents of the first database whose place one of the second has taken. */
+  readonly replaced: number
+  readonly elapsedMs: number
+}
+
+/** Options of tools for whole databases. */
+export type ToolOptions = { signal?: AbortSignal | undefined; onProgress?: (progress: Progress) => void }
 
 /** What {@link Database.verify} found. */
 export type VerifyReport = {

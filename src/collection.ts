@@ -34,7 +34,7 @@ import {
   durabilities,
   invalid,
 } from './options.ts'
-import { countOf, documentAt, rowsOf, search } from './reading.ts'
+import { countOf, documentAt, rowsOf, search, searchAll } from './reading.ts'
 import { measureRecall } from './recall.ts'
 import {
   addDocument,
@@ -46,7 +46,7 @@ import {
   checkSearch,
   kMax,
 } from './request.ts'
-import { parseFilter } from './search/filter.ts'
+import { type FilterNode, parseFilter } from './search/filter.ts'
 import { openRows } from './search/filtering.ts'
 import type { Wanted } from './search/hydrate.ts'
 import { mapInSlices, Slice } from './slice.ts'
@@ -187,18 +187,20 @@ export class CollectionHandle<P extends object = JsonObject> implements Collecti
     const signal = checkSignal(options?.signal)
     return core.read(signal, false, async (snapshot) => {
       if (node === undefined) return liveCountOf(snapshot.sources)
-      return countOf(await openRows(snapshot, node, new Slice({ signal })))
+      const open = await openRows(snapshot, node, new Slice({ signal }))
+      throwIfAborted(signal)
+      return countOf(open)
     })
   }
 
-  async *iterate<const I extends Include<P> = { vector: true }>(
+  iterate<const I extends Include<P> = { vector: true }>(
     options: { filter?: Filter<P> | undefined; include?: I; batchSize?: number; signal?: AbortSignal | undefined } = {},
   ): AsyncIterableIterator<StoredDocument<P, I>> {
-    checkOptions(options, ['filter', 'include', 'batchSize', 'signal'])
-    const filter = checkFilter(options.filter, 'options.filter')
-    const wanted = checkInclude(options.include, allWanted)
-    const batchSize = checkWhole(options.batchSize, 100, 1, 10_000, 'options.batchSize')
-    const signal = checkSignal(options.signal)
+    return this.#iterate<I>(attempt(() => checkLoop(options)))
+  }
+
+  async *#iterate<I extends Include<P>>(asked: () => CheckedLoop): AsyncIterableIterator<StoredDocument<P, I>> {
+    const { filter, wanted, batchSize, signal } = asked()
     const snapshot = await this.#open().hold(signal, wanted.vector)
     const slice = new Slice({ signal })
     try {
@@ -234,14 +236,8 @@ export class CollectionHandle<P extends object = JsonObject> implements Collecti
     checkOptions(options, ['signal'])
     const signal = checkSignal(options?.signal)
     const all = requests.map((request, index) => checkSearch(request, core.state.options, `requests[${index}]`))
-    const slice = new Slice({ signal })
-    const results: SearchResult<P, I>[] = []
-    for (const checked of all) {
-      throwIfAborted(signal)
-      results.push(await search<P, I>(core, { ...checked, signal: checked.signal ?? signal }))
-      if (slice.isOver) await slice.next()
-    }
-    return results
+    const signalled = all.map((checked) => ({ ...checked, signal: checked.signal ?? signal }))
+    return searchAll<P, I>(core, signalled, signal)
   }
 
   async measureRecall(
@@ -396,5 +392,34 @@ export class CollectionHandle<P extends object = JsonObject> implements Collecti
         new Slice({ signal }),
       )
     })
+  }
+}
+
+type CheckedLoop = {
+  readonly filter: FilterNode | undefined
+  readonly wanted: Wanted
+  readonly batchSize: number
+  readonly signal: AbortSignal | undefined
+}
+
+function checkLoop(given: object): CheckedLoop {
+  const options: { [key: string]: unknown } = { ...checkOptions(given, ['filter', 'include', 'batchSize', 'signal']) }
+  return {
+    filter: checkFilter(options.filter, 'options.filter'),
+    wanted: checkInclude(options.include, allWanted),
+    batchSize: checkWhole(options.batchSize, 100, 1, 10_000, 'options.batchSize'),
+    signal: checkSignal(options.signal),
+  }
+}
+
+/** Does something now and gives, or throws, what comes of it when it is asked for. */
+function attempt<T>(run: () => T): () => T {
+  try {
+    const result = run()
+    return () => result
+  } catch (error) {
+    return () => {
+      throw error
+    }
   }
 }

@@ -59,14 +59,15 @@ export function copyStore(
     done += count
     onProgress?.({ phase: 'copy', done, total })
   }
-  return createStore(kernel, backend, async (directoryOf) => {
+  return createStore(backend, async (directoryOf, root) => {
     const collections: CollectionPlace[] = []
     for (const each of held) {
       const directory = collections.length + 1
       await copyCollection(each, await directoryOf(directory), { signal, onBytes })
       collections.push({ name: each.name, directory })
     }
-    return { root: { nextDirectory: collections.length + 1, collections }, result: done }
+    await createRoot(kernel, root, { nextDirectory: collections.length + 1, collections })
+    return done
   })
 }
 
@@ -100,7 +101,8 @@ export async function compactStore(
   }
 }
 
-async function emptyStore(backend: StorageBackend): Promise<void> {
+/** Removes whatever is in a store that holds no whole database. */
+export async function emptyStore(backend: StorageBackend): Promise<void> {
   // What can't be removed is told by the failure that is on its way.
   const directory = await backend.open({ create: false }).catch(() => undefined)
   for (const name of (await directory?.list().catch(() => [])) ?? []) await directory?.remove(name).catch(() => {})
@@ -119,14 +121,13 @@ function sizeOf({ snapshot }: Held): number {
 }
 
 /**
- * Makes a database in an empty store: takes its lock, lets `fill` write the collections, then writes the root manifest. If anything
- * fails, all that was written goes again.
+ * Makes a database in an empty store: takes its lock and lets `fill` write the collections, then the root manifests. If anything fails,
+ * all that was written goes again.
  * @throws IsovecError `INVALID_ARGUMENT` if the store isn't empty, `LOCKED`, and what `fill` throws
  */
 export async function createStore<T>(
-  kernel: Kernel,
   backend: StorageBackend,
-  fill: (directoryOf: (number: number) => Promise<Directory>) => Promise<{ root: RootBody; result: T }>,
+  fill: (directoryOf: (number: number) => Promise<Directory>, root: Directory) => Promise<T>,
 ): Promise<T> {
   const directory = await backend.open({ create: true })
   const lock = await backend.lock({ timeout: 0 })
@@ -135,10 +136,7 @@ export async function createStore<T>(
       throw invalid('destination', `${backend.location} is not empty`)
     }
     try {
-      const { root, result } = await fill((number) => backend.directory(number, { create: true }))
-      const uuid = crypto.getRandomValues(new Uint8Array(16))
-      await Generations.create(kernel, directory, rootFormat, uuid, root)
-      return result
+      return await fill((number) => backend.directory(number, { create: true }), directory)
     } catch (error) {
       // A copy without its end is of no use.
       await emptyStore(backend)
@@ -147,6 +145,11 @@ export async function createStore<T>(
   } finally {
     await lock.release()
   }
+}
+
+/** Writes the first two root manifests. */
+export async function createRoot(kernel: Kernel, root: Directory, body: RootBody): Promise<void> {
+  await Generations.create(kernel, root, rootFormat, crypto.getRandomValues(new Uint8Array(16)), body)
 }
 
 /**

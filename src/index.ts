@@ -2,13 +2,44 @@
  * isovec: an embedded vector database.
  */
 import { platformBackend } from '#platform'
-import type { Database, OpenOptions } from './api.ts'
+import type { Database, MergeReport, OpenOptions, SnapshotReport, ToolOptions } from './api.ts'
 import type { StorageBackend } from './directory/directory.ts'
 import { open } from './open.ts'
+import { mergeDatabases as merge, restore as restoreFrom } from './tools.ts'
 
 export type * from './api.ts'
 export type { Directory, Lock, RandomAccessFile, StorageBackend, WritableFile } from './directory/directory.ts'
 export { IsovecError, type IsovecErrorCode, type IsovecErrorFields, isIsovecError } from './errors.ts'
+
+/**
+ * Makes a database of a snapshot, in an empty place. Every byte is verified; if anything fails, the place is left empty.
+ *
+ * @param snapshot a folder or backend, which is only read; or an archive as a stream: the folder in a tar file, gzipped or not
+ * @throws IsovecError `NOT_FOUND`, `INVALID_ARGUMENT` if the destination isn't empty, `CORRUPTION`, `ABORTED`, `QUOTA_EXCEEDED`, `IO`
+ */
+export function restore(
+  snapshot: string | URL | StorageBackend | ReadableStream<Uint8Array>,
+  destination: string | URL | StorageBackend,
+  options?: ToolOptions,
+): Promise<SnapshotReport> {
+  return restoreFrom(snapshot, destination, options, platformBackend)
+}
+
+/**
+ * Makes one database of two, in an empty place: collections of one name are joined, and where both hold an id, the second one's document
+ * wins. Each collection is compacted. The two are only read. If anything fails, the place is left empty.
+ *
+ * @throws IsovecError `NOT_FOUND`; `WRONG_DIMENSION`, `INVALID_ARGUMENT` or `MODEL_MISMATCH` if collections of one name differ in dimension,
+ * metric or model; `INVALID_ARGUMENT` if the destination isn't empty; `CORRUPTION`, `ABORTED`, `QUOTA_EXCEEDED`, `IO`
+ */
+export function mergeDatabases(
+  base: string | URL | StorageBackend,
+  other: string | URL | StorageBackend,
+  destination: string | URL | StorageBackend,
+  options?: ToolOptions,
+): Promise<MergeReport> {
+  return merge(base, other, destination, options, platformBackend)
+}
 
 /**
  * Opens a database, and makes one if there is none.

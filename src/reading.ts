@@ -3,7 +3,7 @@
  */
 import type { Hit, Include, SearchResult, StoredDocument } from './api.ts'
 import type { CollectionCore } from './core.ts'
-import { IsovecError } from './errors.ts'
+import { IsovecError, throwIfAborted } from './errors.ts'
 import type { CheckedSearch } from './request.ts'
 import type { FilterNode } from './search/filter.ts'
 import { type OpenRows, openRows } from './search/filtering.ts'
@@ -34,21 +34,62 @@ export async function search<P extends object, I extends Include<P>>(
 const nothing: Answer = { candidates: [], exact: true, plan: 'scan', visited: 0 }
 
 /** A question with its vector, and the row that it was taken from if it's near a document. */
-type Question = { readonly vector: Float32Array; readonly origin: { source: SearchSource; row: number } | undefined }
+export type Question = {
+  readonly vector: Float32Array
+  readonly origin: { source: SearchSource; row: number } | undefined
+}
 
 function findIn(core: CollectionCore, snapshot: Snapshot, checked: CheckedSearch): Answer | Promise<Answer> {
-  const slice = new Slice({ signal: checked.signal })
   // In the turn in which the snapshot was taken: what is newest then is what it holds.
-  const question = questionOf(core, checked.vector)
-  const liveCount = liveCountOf(snapshot.sources)
-  if (checked.filter === undefined) return answerTo(snapshot, question, checked, liveCount, undefined, slice)
+  return answerIn(snapshot, questionOf(core, checked), checked, liveCountOf(snapshot.sources), false)
+}
+
+/**
+ * Several searches on one snapshot, one after the other.
+ * @throws IsovecError as {@link search}, before anything is searched
+ */
+export function searchAll<P extends object, I extends Include<P>>(
+  core: CollectionCore,
+  all: readonly CheckedSearch[],
+  signal: AbortSignal | undefined,
+): Promise<SearchResult<P, I>[]> {
+  return core.read(signal, true, async (snapshot) => {
+    const questions = all.map((checked) => questionOf(core, checked))
+    const liveCount = liveCountOf(snapshot.sources)
+    const slice = new Slice({ signal })
+    const results: SearchResult<P, I>[] = []
+    for (const [index, checked] of all.entries()) {
+      const started = performance.now()
+      throwIfAborted(checked.signal)
+      const found = await answerIn(snapshot, questions[index]!, checked, liveCount, index > 0)
+      results.push(await resultOf<P, I>(found, checked, snapshot.sequence, started))
+      if (slice.isOver) await slice.next()
+    }
+    return results
+  })
+}
+
+/**
+ * Answers a question on a snapshot.
+ * @param liveCount documents that the snapshot sees
+ * @param isLate whether others may have run since the snapshot was taken
+ */
+export function answerIn(
+  snapshot: Snapshot,
+  question: Question,
+  checked: CheckedSearch,
+  liveCount: number,
+  isLate: boolean,
+): Answer | Promise<Answer> {
+  const slice = new Slice({ signal: checked.signal })
+  if (checked.filter === undefined) return answerTo(snapshot, question, checked, liveCount, undefined, isLate, slice)
   const open = openRows(snapshot, checked.filter, slice)
   const go = (rows: OpenRows): Answer | Promise<Answer> =>
-    answerTo(snapshot, question, checked, countOf(rows), rows, slice)
+    answerTo(snapshot, question, checked, countOf(rows), rows, true, slice)
   return open instanceof Promise ? open.then(go) : go(open)
 }
 
-function questionOf({ state }: CollectionCore, vector: Float32Array | string): Question {
+function questionOf({ state }: CollectionCore, { vector, metric }: CheckedSearch): Question {
   if (typeof vector !== 'string') return { vector, origin: undefined }
   const origin = state.locate(vector)
   if (origin === undefined) {
@@ -56,7 +97,18 @@ function questionOf({ state }: CollectionCore, vector: Float32Array | string): Q
       id: vector,
     })
   }
-  return { vector: origin.source.image.vectorAt(origin.row), origin }
+  const stored = origin.source.image.vectorAt(origin.row)
+  if (metric === 'cosine' && stored.every((component) => component === 0)) {
+    throw new IsovecError(
+      'INVALID_ARGUMENT',
+      `the vector of ${JSON.stringify(vector)} is zero, which has no direction`,
+      {
+        id: vector,
+        field: 'near',
+      },
+    )
+  }
+  return { vector: stored, origin }
 }
 
 /** @param available documents that may be found */
@@ -66,13 +118,15 @@ function answerTo(
   { metric, isExact, ef, recall, minScore, offset, k }: CheckedSearch,
   available: number,
   open: OpenRows | undefined,
+  isLate: boolean,
   slice: Slice,
 ): Answer | Promise<Answer> {
   // The document itself takes a place of its own and is left out.
   const count = Math.min(offset + k + (origin === undefined ? 0 : 1), available)
   // Nothing lies beyond the last document.
   if (count <= offset) return nothing
-  const found = inSlices(answer(snapshot, { vector, metric, isExact, ef, recall, minScore, count, open }, slice), slice)
+  const query = { vector, metric, isExact, ef, recall, minScore, count, open, isLate }
+  const found = inSlices(answer(snapshot, query, slice), slice)
   if (origin === undefined) return found
   const leaveOut = (all: Answer): Answer => ({
     ...all,

@@ -3,8 +3,11 @@
  */
 import type { RecallReport } from './api.ts'
 import type { CollectionCore } from './core.ts'
-import { search } from './reading.ts'
-import { liveCountOf } from './snapshot.ts'
+import { throwIfAborted } from './errors.ts'
+import { answerIn, type Question } from './reading.ts'
+import type { Answer } from './search/query.ts'
+import { Slice } from './slice.ts'
+import { liveCountOf, type Snapshot } from './snapshot.ts'
 
 /** What {@link measureRecall} is asked for. */
 export type RecallOptions = {
@@ -20,64 +23,70 @@ export async function measureRecall(
   core: CollectionCore,
   { samples, k, ef, recall: target, signal }: RecallOptions,
 ): Promise<RecallReport> {
-  const snapshot = await core.hold(signal, true)
-  const queries: { id: string; vector: Float32Array }[] = []
-  try {
-    const total = liveCountOf(snapshot.sources)
-    const step = Math.max(1, total / samples)
-    let seen = 0
-    for (const source of snapshot.sources) {
-      for (let row = 0; row < source.rowCount && queries.length < samples; row++) {
-        if (!source.isVisible(row, snapshot.sequence)) continue
-        if (seen++ < queries.length * step) continue
-        const vector = source.image.vectorAt(row)
-        // A zero vector has no neighbours to speak of under cosine, and none is stored there.
-        queries.push({ id: source.idAt(row), vector })
-      }
+  // One state for all of it: what is written meanwhile is no lost recall.
+  return core.read(signal, true, async (snapshot) => {
+    const liveCount = liveCountOf(snapshot.sources)
+    const base = {
+      metric: core.state.options.metric,
+      k,
+      offset: 0,
+      recall: target,
+      minScore: Number.NEGATIVE_INFINITY,
+      signal,
+      filter: undefined,
+      wanted: { payload: false, vector: false } as const,
     }
-  } finally {
-    snapshot.release()
+    const questions = sample(snapshot, samples, liveCount)
+    let found = 0
+    let wanted = 0
+    let visited = 0
+    const approximateMs: number[] = []
+    const exactMs: number[] = []
+    const slice = new Slice({ signal })
+    for (const question of questions) {
+      const timed = async (isExact: boolean, times: number[]): Promise<Answer> => {
+        throwIfAborted(signal)
+        const started = performance.now()
+        const checked = { ...base, vector: question.vector, isExact, ef: isExact ? undefined : ef }
+        const found = await answerIn(snapshot, question, checked, liveCount, true)
+        times.push(performance.now() - started)
+        return found
+      }
+      const approximate = await timed(false, approximateMs)
+      const exact = await timed(true, exactMs)
+      const truth = new Set(idsOf(exact, k))
+      found += idsOf(approximate, k).filter((id) => truth.has(id)).length
+      wanted += truth.size
+      visited += approximate.visited
+      if (slice.isOver) await slice.next()
+    }
+    return {
+      recall: wanted === 0 ? 1 : found / wanted,
+      samples: questions.length,
+      k,
+      visited: questions.length === 0 ? 0 : visited / questions.length,
+      approximateMs: median(approximateMs),
+      exactMs: median(exactMs),
+    }
+  })
+}
+
+/** Vectors as questions, evenly spread over the documents that a snapshot sees; in the turn in which it was taken. */
+function sample({ sources, sequence }: Snapshot, count: number, liveCount: number): Question[] {
+  const questions: Question[] = []
+  const step = Math.max(1, liveCount / count)
+  let seen = 0
+  for (const source of sources) {
+    for (let row = 0; row < source.rowCount && questions.length < count; row++) {
+      if (!source.isVisible(row, sequence) || seen++ < questions.length * step) continue
+      questions.push({ vector: source.image.vectorAt(row), origin: { source, row } })
+    }
   }
-  const { metric } = core.state.options
-  const base = {
-    metric,
-    k: k + 1,
-    offset: 0,
-    recall: target,
-    minScore: Number.NEGATIVE_INFINITY,
-    signal,
-    filter: undefined,
-    wanted: { payload: false, vector: false } as const,
-  }
-  let found = 0
-  let wanted = 0
-  let visited = 0
-  const approximateMs: number[] = []
-  const exactMs: number[] = []
-  for (const { id, vector } of queries) {
-    const approximate = await search(core, { ...base, vector, isExact: false, ef })
-    const exact = await search(core, { ...base, vector, isExact: true, ef: undefined })
-    const truth = new Set(
-      exact.hits
-        .map((hit) => hit.id)
-        .filter((other) => other !== id)
-        .slice(0, k),
-    )
-    const answers = approximate.hits.map((hit) => hit.id).filter((other) => other !== id)
-    found += answers.slice(0, k).filter((other) => truth.has(other)).length
-    wanted += truth.size
-    visited += approximate.visited
-    approximateMs.push(approximate.elapsedMs)
-    exactMs.push(exact.elapsedMs)
-  }
-  return {
-    recall: wanted === 0 ? 1 : found / wanted,
-    samples: queries.length,
-    k,
-    visited: queries.length === 0 ? 0 : visited / queries.length,
-    approximateMs: median(approximateMs),
-    exactMs: median(exactMs),
-  }
+  return questions
+}
+
+function idsOf({ candidates }: Answer, k: number): string[] {
+  return candidates.slice(0, k).map(({ id }) => id)
 }
 
 function median(values: number[]): number {

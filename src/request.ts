@@ -2,6 +2,7 @@
  * Searches, operations and documents as callers give them: checked, copied, and every default filled in.
  */
 import type { Document, ResolvedCollectionOptions } from './api.ts'
+import { payloadDepthMax } from './codec/json.ts'
 import { efMax } from './kernel/index.ts'
 import { checkChoice, checkFlag, checkOptions, checkSignal, checkWhole, invalid, refuseUnsupported } from './options.ts'
 import { type FilterNode, parseFilter } from './search/filter.ts'
@@ -12,7 +13,7 @@ import { type BatchBuilder, checkId, copyVector } from './storage/batch.ts'
 import { metrics } from './storage/segment.ts'
 
 /** A search with every value filled in. */
-export type CheckedSearch = Omit<Query, 'vector' | 'count' | 'open'> & {
+export type CheckedSearch = Omit<Query, 'vector' | 'count' | 'open' | 'isLate'> & {
   /** The question, or the id of the document whose vector it is. */
   readonly vector: Float32Array | string
   readonly filter: FilterNode | undefined
@@ -113,9 +114,10 @@ function checkProjection(payload: unknown, fallback: Projection | false, field: 
   if (!Array.isArray(payload)) return checkFlag(payload, fallback !== false, field)
   if (payload.length > projectionPathsMax) throw invalid(field, `a projection has at most ${projectionPathsMax} paths`)
   for (const [index, path] of payload.entries()) {
-    const isPath =
-      typeof path === 'string' && path.split('.').every((segment) => segment !== '' && !segment.startsWith('$'))
+    const keys = typeof path === 'string' ? path.split('.') : []
+    const isPath = keys.length > 0 && keys.every((key) => key !== '' && !key.startsWith('$'))
     if (!isPath) throw invalid(`${field}[${index}]`, 'is not a path into payloads')
+    if (keys.length > payloadDepthMax) throw invalid(`${field}[${index}]`, `has more than ${payloadDepthMax} levels`)
   }
   return projectionOf(payload)
 }
@@ -144,5 +146,3 @@ export function addDocument(batch: BatchBuilder, doc: unknown, field: string): v
   const { id, vector, payload } = checkOptions(doc as Partial<Document>, ['id', 'vector', 'payload'], field)
   batch.upsert(id, vector, payload, field)
 }
-
-/** A document with the parts that are wanted, which are those that its type has. */

@@ -5,6 +5,8 @@ import { throwIfAborted } from './errors.ts'
 
 /** Time that work may hold the thread. */
 const sliceMs = 4
+/** Time without a call after which the event loop is taken to have run: longer than a busy machine usually keeps a process waiting. */
+const idleMs = 40
 
 /** Turns of the event loop for work that somebody waits for: they keep the process alive and come as soon as possible. */
 function nextTurn(): Promise<void> {
@@ -48,7 +50,7 @@ export class Pace {
   get isOver(): boolean {
     const now = performance.now()
     if (now < this.#end) return false
-    if (now < this.#end + sliceMs) return true
+    if (now < this.#end + idleMs) return true
     this.#end = now + sliceMs
     return false
   }

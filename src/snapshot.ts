@@ -29,10 +29,11 @@ export type Condition =
 export interface AttributeColumns {
   /**
    * Rows, dead ones included, for which a condition holds at a dotted path: a set of its own over all rows of the source. A promise only
-   * where bytes must be fetched or a large column is used for the first time.
-   * @throws IsovecError `CORRUPTION` if what is stored is damaged
+   * where bytes must be fetched, a large column is used for the first time, or it takes longer than the slice; without one it is done at
+   * one go.
+   * @throws IsovecError `CORRUPTION` if what is stored is damaged, `ABORTED`
    */
-  match(path: string, condition: Condition): Bitmap | Promise<Bitmap>
+  match(path: string, condition: Condition, slice?: Slice): Bitmap | Promise<Bitmap>
 }
 
 /** The recall that a graph gives `k` hits with a beam of `ef`, as measured when it was built. */
@@ -75,10 +76,17 @@ export interface SearchSource {
   loadColumns(slice: Slice): Promise<void>
   /**
    * Of the first `rowCount` rows those, dead ones included, whose payload as of a sequence fulfils a condition at a dotted path. Only
-   * after {@link loadColumns}, from where on rows may have come. A set of its own; a promise only where bytes must be fetched.
-   * @throws IsovecError `CORRUPTION`
+   * after {@link loadColumns}, from where on rows may have come. A set of its own; a promise only where bytes must be fetched, or
+   * where it takes longer than the slice.
+   * @throws IsovecError `CORRUPTION`, `ABORTED`
    */
-  matchPayloads(path: string, condition: Condition, sequence: number, rowCount: number): Bitmap | Promise<Bitmap>
+  matchPayloads(
+    path: string,
+    condition: Condition,
+    sequence: number,
+    rowCount: number,
+    slice: Slice,
+  ): Bitmap | Promise<Bitmap>
   /** Adds those of the first rows, dead ones included, that hold one of some ids. O(ids) or O(rows). */
   addIds(ids: ReadonlySet<string>, rows: Bitmap): void
   /** Takes those rows out that are not visible at a sequence. O(rows / 32 + dead rows), O(rows) for a memtable. */

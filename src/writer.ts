@@ -6,7 +6,7 @@
 import { abortError, IsovecError } from './errors.ts'
 import { vectorStride } from './kernel/index.ts'
 import { PendingPayloads } from './patch.ts'
-import { Slice } from './slice.ts'
+import { Pace, Slice } from './slice.ts'
 import type { CollectionState } from './state.ts'
 import type { Batch, Draft } from './storage/batch.ts'
 import { isFull } from './storage/reserve.ts'
@@ -87,6 +87,7 @@ export class Writer {
   #queue: (Write | Task)[] = []
   #running: Promise<void> | undefined
   #isClosed = false
+  readonly #pace = new Pace()
 
   /**
    * @param flush begins to flush sealed memtables, or joins the flush that runs; resolves when the one that waited longest is done
@@ -239,6 +240,8 @@ export class Writer {
     // Whatever is asked for in the same turn joins the first group.
     await undefined
     while (this.#queue.length > 0) {
+      // Where storage answers within the turn, writes that are made one after the other would keep everything else from running.
+      if (this.#pace.isOver) await this.#pace.next()
       const first = this.#queue[0]!
       if (first.kind === 'task') {
         this.#queue.shift()
@@ -537,13 +540,9 @@ function asIsovecError(error: unknown): IsovecError {
 
 /** The same failure with what is known of the write. */
 function withOutcome(error: unknown, outcome: 'none' | 'unknown'): IsovecError {
-  const { code, message, cause, file, field } = asIsovecError(error)
-  return new IsovecError(code, message, {
-    cause,
-    outcome,
-    ...(file === undefined ? {} : { file }),
-    ...(field === undefined ? {} : { field }),
-  })
+  const failure = asIsovecError(error)
+  const { code, message, cause, name: _, stack: __, ...fields } = failure
+  return new IsovecError(code, message, { ...fields, cause, outcome })
 }
 
 function hasPatches({ asked }: Write): boolean {

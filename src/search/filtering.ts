@@ -2,6 +2,7 @@
  * Filters over snapshots: which rows of each source pass.
  */
 import { Bitmap } from '../codec/bitmap.ts'
+import { hasLoneSurrogate } from '../codec/bytes.ts'
 import type { Slice } from '../slice.ts'
 import type { Condition, SearchSource, Snapshot } from '../snapshot.ts'
 import { evaluate, type FilterNode, idPath, selectRows } from './filter.ts'
@@ -72,9 +73,14 @@ function select(
   const rows = selectRows(filter, rowCount, (path, condition) =>
     path === idPath
       ? matchIds(source, condition, rowCount, slice)
-      : source.matchPayloads(path, condition, sequence, rowCount),
+      : inTurn(slice, () => source.matchPayloads(path, condition, sequence, rowCount, slice)),
   )
   return rows instanceof Promise ? rows.then(keep) : keep(rows)
+}
+
+/** Begins another slice first where this one is over: a filter may have many conditions. */
+function inTurn(slice: Slice, match: () => Bitmap | Promise<Bitmap>): Bitmap | Promise<Bitmap> {
+  return slice.isOver ? slice.next().then(match) : match()
 }
 
 /** Whether a filter asks for more than ids. */
@@ -102,7 +108,9 @@ function matchIds(
   if (condition.kind === 'exists') return Bitmap.full(rowCount)
   const rows = Bitmap.of(rowCount)
   if (condition.kind !== 'equal') return compareIds(source, condition, rows, slice)
-  source.addIds(new Set(condition.values.filter((value) => typeof value === 'string')), rows)
+  // What is no Unicode text is no id, and must not be taken for one that it looks like in UTF-8.
+  const isId = (value: unknown): value is string => typeof value === 'string' && !hasLoneSurrogate(value)
+  source.addIds(new Set(condition.values.filter(isId)), rows)
   return rows
 }
 

@@ -32,6 +32,8 @@ export type Query = {
   readonly minScore: number
   /** Under a filter: the rows of each source that pass it and that the snapshot sees; no others are returned. */
   readonly open?: ReadonlyMap<SearchSource, Bitmap> | undefined
+  /** Whether others may have run since the snapshot was taken. */
+  readonly isLate: boolean
 }
 
 /** What a query found, best first. */
@@ -54,7 +56,7 @@ export function* answer(snapshot: Snapshot, query: Query, slice: Slice): Generat
   const scans: Scan[] = []
   let walks = 0
   let visited = 0
-  let isLate = query.open !== undefined
+  let { isLate } = query
   for (const source of snapshot.sources) {
     if (slice.isOver) {
       yield

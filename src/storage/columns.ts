@@ -78,7 +78,7 @@ export class Columns implements AttributeColumns {
     return this.#bytes.length + this.#cacheSize
   }
 
-  match(path: string, condition: Condition): Bitmap | Promise<Bitmap> {
+  match(path: string, condition: Condition, slice?: Slice): Bitmap | Promise<Bitmap> {
     let index = this.#find(path)
     // The column of no name holds the rows with paths that were too many to be kept.
     if (index < 0) index = this.#find('')
@@ -86,8 +86,10 @@ export class Columns implements AttributeColumns {
     const isNamed = this.#nameStart(index) < this.#nameStart(index + 1)
     if (condition.kind === 'exists' && isNamed) return openColumn(this.#place(index)).rows
     const column = this.#column(index)
-    if (column instanceof Promise) return column.then((found) => this.#matchColumn(index, found, path, condition))
-    return this.#matchColumn(index, column, path, condition)
+    if (column instanceof Promise) {
+      return column.then((found) => this.#matchColumn(index, found, path, condition, slice))
+    }
+    return this.#matchColumn(index, column, path, condition, slice)
   }
 
   #matchColumn(
@@ -95,10 +97,11 @@ export class Columns implements AttributeColumns {
     column: Column | undefined,
     path: string,
     condition: Condition,
+    slice: Slice | undefined,
   ): Bitmap | Promise<Bitmap> {
     const matches = Bitmap.of(this.#rowCount)
     if (column === undefined || condition.kind === 'exists') {
-      return this.#decide(matches, openColumn(this.#place(index)).rows, path, condition)
+      return this.#decide(matches, openColumn(this.#place(index)).rows, path, condition, slice)
     }
     const { points, spans } = keyTestOf(condition)
     let doubts: Bitmap | undefined
@@ -109,17 +112,28 @@ export class Columns implements AttributeColumns {
     }
     column.addKeys(points, targetOf)
     for (const span of spans) column.addSpan(targetOf(span.isSure), span)
-    return doubts === undefined ? matches : this.#decide(matches, doubts, path, condition)
+    return doubts === undefined ? matches : this.#decide(matches, doubts, path, condition, slice)
   }
 
   /** Adds those of the rows in doubt whose payload fulfils the condition. */
-  #decide(matches: Bitmap, doubts: Bitmap, path: string, condition: Condition): Bitmap | Promise<Bitmap> {
+  #decide(
+    matches: Bitmap,
+    doubts: Bitmap,
+    path: string,
+    condition: Condition,
+    slice: Slice | undefined,
+  ): Bitmap | Promise<Bitmap> {
     const rows = doubts.andNot(matches).rows()
-    return rows.length === 0 ? matches : this.#readDoubts(matches, rows, path, condition)
+    return rows.length === 0 ? matches : this.#readDoubts(matches, rows, path, condition, slice ?? new Slice())
   }
 
-  async #readDoubts(matches: Bitmap, rows: Uint32Array, path: string, condition: Condition): Promise<Bitmap> {
-    const slice = new Slice()
+  async #readDoubts(
+    matches: Bitmap,
+    rows: Uint32Array,
+    path: string,
+    condition: Condition,
+    slice: Slice,
+  ): Promise<Bitmap> {
     for (const row of rows) {
       const found = this.#payloadAt(row)
       const payload = found instanceof Promise ? await found : found

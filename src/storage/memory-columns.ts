@@ -6,6 +6,7 @@ import type { Slice } from '../slice.ts'
 import type { AttributeColumns, Condition } from '../snapshot.ts'
 import { holdsAt, parsePayload } from './attribute.ts'
 import { type AttributeLimits, AttributeLog, noValue, type PathNode } from './attribute-log.ts'
+import { runAsFar } from './steps.ts'
 import { compareBytes, type KeyTest, keyTestOf } from './value-key.ts'
 
 /** Rows that have a payload or none; they are only ever added to. */
@@ -13,6 +14,10 @@ export type RowPayloads = {
   readonly rowCount: number
   payloadAt(row: number): Uint8Array | undefined
 }
+
+/** Payloads that are parsed, and values that are compared, in one step. */
+const payloadsPerStep = 16
+const entriesPerStep = 1024
 
 const verdicts = { fails: 0, holds: 1, unsure: 2 } as const
 
@@ -54,23 +59,42 @@ export class MemoryColumns implements AttributeColumns {
   }
 
   /** As {@link AttributeColumns.match}, over the first `rowCount` rows: all that there are, unless told otherwise. */
-  match(path: string, condition: Condition, rowCount: number = this.#source.rowCount): Bitmap {
-    while (this.#log.rowCount < rowCount) this.#log.add(this.#source.payloadAt(this.#log.rowCount))
+  match(
+    path: string,
+    condition: Condition,
+    slice?: Slice,
+    rowCount: number = this.#source.rowCount,
+  ): Bitmap | Promise<Bitmap> {
+    return runAsFar(this.#matching(path, condition, rowCount), slice)
+  }
+
+  *#matching(path: string, condition: Condition, rowCount: number): Generator<void, Bitmap> {
+    while (this.#log.rowCount < rowCount) {
+      this.#log.add(this.#source.payloadAt(this.#log.rowCount))
+      if (this.#log.rowCount % payloadsPerStep === 0) yield
+    }
     const matches = Bitmap.of(rowCount)
     const node = this.#log.find(path)
     if (node === undefined) {
-      this.#addHolding(matches, this.#rowsOf(this.#log.root, rowCount), path, condition)
+      yield* this.#addHolding(matches, this.#rowsOf(this.#log.root, rowCount), path, condition)
     } else if (condition.kind === 'exists') matches.or(this.#rowsOf(node, rowCount))
-    else if (node.isKept) this.#addJudged(matches, node, path, condition)
-    else this.#addHolding(matches, this.#rowsOf(node, rowCount), path, condition)
+    else if (node.isKept) yield* this.#addJudged(matches, node, path, condition)
+    else yield* this.#addHolding(matches, this.#rowsOf(node, rowCount), path, condition)
     return matches
   }
 
-  #addJudged(matches: Bitmap, node: PathNode, path: string, condition: Exclude<Condition, { kind: 'exists' }>): void {
+  *#addJudged(
+    matches: Bitmap,
+    node: PathNode,
+    path: string,
+    condition: Exclude<Condition, { kind: 'exists' }>,
+  ): Generator<void, void> {
     const { entries } = this.#log
     const judge = this.#judgeOf(keyTestOf(condition))
     let doubts: Bitmap | undefined
+    let count = 0
     for (let entry = node.last; entry !== 0; entry = entries.previousOf(entry)) {
+      if (++count % entriesPerStep === 0) yield
       const value = entries.valueAt(entry)
       const row = entries.rowAt(entry)
       if (value === noValue || row >= matches.length) continue
@@ -81,7 +105,7 @@ export class MemoryColumns implements AttributeColumns {
         doubts.add(row)
       }
     }
-    if (doubts !== undefined) this.#addHolding(matches, doubts.andNot(matches), path, condition)
+    if (doubts !== undefined) yield* this.#addHolding(matches, doubts.andNot(matches), path, condition)
   }
 
   #judgeOf({ points, spans }: KeyTest): Judge {
@@ -119,10 +143,12 @@ export class MemoryColumns implements AttributeColumns {
   }
 
   /** Adds those rows whose payload fulfils a condition. */
-  #addHolding(matches: Bitmap, rows: Bitmap, path: string, condition: Condition): void {
-    rows.forEach((row) => {
+  *#addHolding(matches: Bitmap, rows: Bitmap, path: string, condition: Condition): Generator<void, void> {
+    let count = 0
+    for (const row of rows.rows()) {
       const payload = this.#source.payloadAt(row)
       if (payload !== undefined && holdsAt(parsePayload(payload, this.#name, row), path, condition)) matches.add(row)
-    })
+      if (++count % payloadsPerStep === 0) yield
+    }
   }
 }

@@ -143,8 +143,14 @@ export class Memtable implements MergeSource {
     return this.#columns.extend(slice)
   }
 
-  matchPayloads(path: string, condition: Condition, _sequence: number, rowCount: number): Bitmap {
-    return this.#columns.match(path, condition, rowCount)
+  matchPayloads(
+    path: string,
+    condition: Condition,
+    _sequence: number,
+    rowCount: number,
+    slice: Slice,
+  ): Bitmap | Promise<Bitmap> {
+    return this.#columns.match(path, condition, slice, rowCount)
   }
 
   addIds(ids: ReadonlySet<string>, rows: Bitmap): void {

@@ -21,9 +21,12 @@ import {
 } from './companion-file.ts'
 import { fileName } from './file-names.ts'
 import { MemoryColumns } from './memory-columns.ts'
+import { runAsFar } from './steps.ts'
 
 const magic = utf8Encode('isovecPT')
 const entrySize = 16
+/** Rows between two looks at the clock. */
+const rowsPerStep = 1024
 /** Versions beyond one for each row that are kept although nobody can see them any more. */
 const staleCountMax = 1024
 
@@ -66,7 +69,8 @@ export class Overlay {
     this.#newest.set(row, version)
     this.#rows.push(row)
     this.#sequences.push(sequence)
-    this.#payloads.push(payload)
+    // A copy: what it is part of, a whole batch, would be held for as long as the patch.
+    this.#payloads.push(payload?.slice())
     this.#size += payload?.length ?? 0
   }
 
@@ -103,10 +107,23 @@ export class Overlay {
   }
 
   /** Corrects what a condition was found to hold for, by the segment's own columns, in those rows that are patched at a sequence. */
-  correct(matches: Bitmap, path: string, condition: Condition, sequence: number): Bitmap {
+  correct(
+    matches: Bitmap,
+    path: string,
+    condition: Condition,
+    sequence: number,
+    slice?: Slice,
+  ): Bitmap | Promise<Bitmap> {
     this.#columns ??= this.#newColumns()
-    const patched = this.#columns.match(path, condition)
+    const patched = this.#columns.match(path, condition, slice)
+    if (!(patched instanceof Promise)) return runAsFar(this.#correcting(matches, patched, sequence), slice)
+    return patched.then((found) => runAsFar(this.#correcting(matches, found, sequence), slice))
+  }
+
+  *#correcting(matches: Bitmap, patched: Bitmap, sequence: number): Generator<void, Bitmap> {
+    let count = 0
     for (const row of this.#newest.keys()) {
+      if (++count % rowsPerStep === 0) yield
       const version = this.find(row, sequence)
       if (version < 0) continue
       if (patched.has(version)) matches.add(row)

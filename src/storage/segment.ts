@@ -424,14 +424,20 @@ export class Segment implements MergeSource {
     return this.#loadingColumns
   }
 
-  matchPayloads(path: string, condition: Condition, sequence: number): Bitmap | Promise<Bitmap> {
+  matchPayloads(
+    path: string,
+    condition: Condition,
+    sequence: number,
+    _rowCount: number,
+    slice: Slice,
+  ): Bitmap | Promise<Bitmap> {
     assert(this.#columns !== undefined, 'columns are loaded before they are asked')
-    const found = this.#columns.match(path, condition)
+    const found = this.#columns.match(path, condition, slice)
     if (this.overlay.count === 0) return found
     const { overlay } = this
     return found instanceof Promise
-      ? found.then((rows) => overlay.correct(rows, path, condition, sequence))
-      : overlay.correct(found, path, condition, sequence)
+      ? found.then((rows) => overlay.correct(rows, path, condition, sequence, slice))
+      : overlay.correct(found, path, condition, sequence, slice)
   }
 
   addIds(ids: ReadonlySet<string>, rows: Bitmap): void {

@@ -12,6 +12,18 @@ export function runNow<T>(steps: Generator<void, T>): T {
 }
 
 /**
+ * Does work as far as a slice goes, and the rest in further ones; without a slice, at one go.
+ * @throws IsovecError `ABORTED` by the promise
+ */
+export function runAsFar<T>(steps: Generator<void, T>, slice: Slice | undefined): T | Promise<T> {
+  for (;;) {
+    const step = steps.next()
+    if (step.done === true) return step.value
+    if (slice?.isOver === true) return slice.next().then(() => runInSlices(steps, slice))
+  }
+}
+
+/**
  * Does work in slices, between which the event loop runs.
  * @throws IsovecError `ABORTED` if the signal of the slices has fired
  */

@@ -205,7 +205,6 @@ describe('a database is not opened', () => {
 
   it('with options of a later version', async () => {
     for (const options of [
-      { readOnly: true },
       { memoryLimit: 1e9 },
       { requestPersistence: true },
       { worker: () => null },

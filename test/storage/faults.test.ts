@@ -1,162 +1,33 @@
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { seededChoice } from '../../src/directory/crash-image.ts'
-import type { Fault } from '../../src/directory/faulty.ts'
-import { type FaultOperation, FaultRun, faultsAt } from '../support/fault-run.ts'
+import { afterAll, beforeAll, describe, test } from 'vitest'
+import { faultsAt } from '../support/fault-run.ts'
+import { FaultSeries, faultWorks } from '../support/fault-work.ts'
 import { seed, seedCrypto } from '../support/seed.ts'
 
+const series = new FaultSeries()
 let restoreCrypto: () => void
-let runs = 0
-let struck = 0
 beforeAll(() => {
   restoreCrypto = seedCrypto(seed)
 })
 afterAll(() => {
   restoreCrypto()
-  console.log(`faults: ${runs} runs, ${struck} calls failed (ISOVEC_SEED=${seed})`)
+  console.log(`faults: ${series.runs} runs, ${series.struck} calls failed (ISOVEC_SEED=${seed})`)
 })
 
-const upsert = (id: string, value: number): FaultOperation => ({
-  upsert: { id, vector: [value, 1 / (1 + value)], payload: { value } },
-})
-
-const patch = (id: string, value: number): FaultOperation => ({ patch: { id, payload: { value } } })
-
-/** Every kind of call on one small collection. */
-async function smallWork(run: FaultRun): Promise<void> {
-  if (!(await run.open())) return
-  const options = { dimension: 2, metric: 'euclidean', compaction: 'manual', index: 'manual' } as const
-  if (!(await run.create('alpha', options))) return
-  await run.write([upsert('a', 1), upsert('b', 2), upsert('c', 3)])
-  await run.write([upsert('d', 4), { delete: 'a' }])
-  await run.write([upsert('e', 5)], 'buffered')
-  await run.settle(() => run.collection!.sync())
-  await run.settle(() => run.collection!.flush())
-  await Promise.all([
-    run.write([upsert('f', 6), { delete: 'b' }]),
-    run.write([upsert('f', 7)]),
-    run.write([upsert('c', 8)]),
-  ])
-  await run.settle(() => run.collection!.flush())
-  await run.write([{ delete: 'd' }, upsert('g', 9)])
-  await run.settle(() => run.collection!.compact())
-  await run.rename('omega')
-  await run.write([upsert('h', 10)])
-  await run.checkLive(seededChoice(seed))
-  await run.settle(() => run.db!.close())
-  if (!(await run.open())) return
-  await run.write([upsert('i', 11), { delete: 'g' }])
-  await run.settle(() => run.collection!.flush())
-  await run.write([upsert('j', 12)])
-}
-
-/** Graphs: built, outdated, merged. */
-async function indexedWork(run: FaultRun): Promise<void> {
-  const options = {
-    dimension: 2,
-    metric: 'euclidean',
-    compaction: 'manual',
-    index: 'manual',
-    hnsw: { M: 4, efConstruction: 8 },
-  } as const
-  if (!(await run.open()) || !(await run.create('alpha', options))) return
-  await run.write(Array.from({ length: 1040 }, (_, i) => upsert(`a${i}`, i)))
-  await run.settle(() => run.collection!.buildIndex())
-  await run.write([{ delete: 'a7' }, upsert('a9', 4000)])
-  await run.settle(() => run.collection!.compact())
-  await run.write([{ delete: 'a11' }])
-}
-
-/** Patches over rows of segments and of memtables, kept in files, merged, and deletes of what a filter finds. */
-async function patchedWork(run: FaultRun): Promise<void> {
-  const options = { dimension: 2, metric: 'euclidean', compaction: 'manual', index: 'manual' } as const
-  if (!(await run.open()) || !(await run.create('alpha', options))) return
-  await run.write([upsert('a', 1), upsert('b', 2), upsert('c', 3), upsert('d', 4)])
-  await run.settle(() => run.collection!.flush())
-  await run.write([patch('a', 11), upsert('e', 5), patch('e', 12), patch('missing', 1)])
-  await run.write([{ patch: { id: 'b', payload: {}, unset: ['value'] } }, { delete: 'c' }], 'buffered')
-  await run.settle(() => run.collection!.flush())
-  await run.deleteBelow(5)
-  await run.write([patch('a', 3), patch('b', 13)])
-  await run.settle(() => run.collection!.flush())
-  await run.deleteBelow(12)
-  await run.write([patch('e', 14), upsert('f', 6)])
-  await run.settle(() => run.collection!.compact())
-  await run.write([patch('b', 15)])
-  await run.settle(() => run.db!.close())
-  if (!(await run.open())) return
-  await run.write([patch('e', 16)])
-  await run.settle(() => run.collection!.flush())
-}
-
-/** Runs work under a fault, then looks at what is left. Gives back the run, closed. */
-async function runUnder(fault: Fault | undefined, work: (run: FaultRun) => Promise<void>): Promise<FaultRun> {
-  const run = new FaultRun(fault)
-  runs++
-  await work(run)
-  struck += run.backend.faultCount
-  await run.checkLive(seededChoice(seed))
-  if (fault !== undefined) await checkPromises(run, fault)
-  // A database whose collection could not be opened has nothing to make durable.
-  if (run.collection !== undefined) await run.settle(() => run.db!.close())
-  else await run.attempt(async () => run.db?.close())
-  await run.checkReopened(seededChoice(seed + runs))
-  return run
-}
-
-/** What must be true after a fault, beside the contents. */
-async function checkPromises(run: FaultRun, fault: Fault): Promise<void> {
-  if (run.collection === undefined) return
-  const { hasSyncFailed } = run
-  const hasStruck = run.backend.faultCount > 0
-  const failure = await run.write([upsert('last', 99)])
-  if (hasSyncFailed) {
-    expect(failure).toMatchObject({ code: 'READ_ONLY', outcome: 'none', cause: { code: 'IO' } })
-  }
-  if (fault.error === 'ENOSPC' && fault.lasting !== true && !hasSyncFailed && hasStruck) {
-    expect(failure).toBeUndefined()
-    expect(await run.collection.has('last')).toBe(true)
-  }
-  if (failure?.code === 'READ_ONLY') expect(failure.cause).toBeDefined()
-}
-
-/** The calls of work that nothing befalls. */
-async function callsOf(work: (run: FaultRun) => Promise<void>): Promise<{ kinds: string[]; looks: number }> {
-  const { backend, failures } = await runUnder(undefined, work)
-  expect(failures).toEqual([])
-  return { kinds: backend.changes.map(({ kind }) => kind), looks: backend.lookCount }
-}
-
-const needRoom = ['open', 'directory', 'create', 'append']
-
-/** Whether a fault strikes at its very call, not only later, where it is tried too. */
-function strikes({ error, on, among, at }: Fault, kinds: readonly string[], looks: number): boolean {
-  if (among === 'looks') return at < looks
-  const fitting = on ?? (error === 'ENOSPC' ? needRoom : undefined)
-  return fitting === undefined || (fitting as readonly string[]).includes(kinds[at]!)
-}
-
-async function failEverywhere(work: (run: FaultRun) => Promise<void>, labels?: readonly string[]): Promise<void> {
-  const { kinds, looks } = await callsOf(work)
-  expect(kinds.length).toBeGreaterThan(20)
-  for (let at = 0; at < kinds.length; at++) {
-    for (const { label, ...fault } of faultsAt(at)) {
-      if (!strikes(fault, kinds, looks)) continue
-      if (labels !== undefined && !labels.includes(label)) continue
-      try {
-        await runUnder(fault, work)
-      } catch (error) {
-        throw new Error(`${label} at ${at} (ISOVEC_SEED=${seed}): ${(error as Error).message}`, { cause: error })
-      }
-    }
-  }
-}
+/** A disk that stays full leaves restating to the first write, so that no write of the process before is known to be durable. */
+const toldLabels = faultsAt(0)
+  .map(({ label }) => label)
+  .filter((label) => label !== 'full for good')
 
 describe('a fault at every call', () => {
-  test('of work on a small collection', { timeout: 300_000 }, () => failEverywhere(smallWork))
+  test('of work on a small collection', { timeout: 300_000 }, () => series.failEverywhere(faultWorks.small))
 
-  test('of work with patches', { timeout: 300_000 }, () => failEverywhere(patchedWork))
+  test('of work with patches', { timeout: 300_000 }, () => series.failEverywhere(faultWorks.patched))
+
+  test('of recoveries', { timeout: 300_000 }, () => series.failEverywhere(faultWorks.crashed, toldLabels))
+
+  test('of work on a collection that is dropped', { timeout: 300_000 }, () => series.failEverywhere(faultWorks.dropped))
 
   test('of work with graphs', { timeout: 300_000 }, () =>
-    failEverywhere(indexedWork, ['failed sync', 'full once, half an append']),
+    series.failEverywhere(faultWorks.indexed, ['failed sync', 'full once, half an append']),
   )
 })

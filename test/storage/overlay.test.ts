@@ -36,16 +36,16 @@ function layOver(steps: readonly Step[]): { overlay: Overlay; states: (number | 
   return { overlay, states }
 }
 
-test('each sequence sees the versions of its time, in payloads and in filters', () => {
-  fc.assert(
-    fc.property(fc.array(step, { maxLength: 40 }), (steps) => {
+test('each sequence sees the versions of its time, in payloads and in filters', async () => {
+  await fc.assert(
+    fc.asyncProperty(fc.array(step, { maxLength: 40 }), async (steps) => {
       const { overlay, states } = layOver(steps)
       expect(overlay.count).toBe(new Set(steps.map(({ row }) => row)).size)
       for (const [sequence, state] of states.entries()) {
         // Of the rows' own payloads the even ones are said to fulfil the condition.
         const own = Bitmap.of(rowCount)
         for (let row = 0; row < rowCount; row += 2) own.add(row)
-        const matches = overlay.correct(own, 'n', { kind: 'equal', values: [1] }, sequence)
+        const matches = await overlay.correct(own, 'n', { kind: 'equal', values: [1] }, sequence)
         for (const [row, expected] of state.entries()) {
           const version = overlay.find(row, sequence)
           const found = version < 0 ? 'own' : overlay.payloadOf(version)
@@ -69,7 +69,7 @@ test('what comes late is left out, and the last of one sequence counts', () => {
   expect(overlay.lastUpTo(9)).toBe(7)
 })
 
-test('what nobody sees any more is forgotten, and the rest stays', () => {
+test('what nobody sees any more is forgotten, and the rest stays', async () => {
   const overlay = new Overlay()
   for (let sequence = 1; sequence <= 3000; sequence++) overlay.add(sequence % 2, sequence, payloadOf(sequence))
   const before = overlay.memorySize
@@ -86,8 +86,20 @@ test('what nobody sees any more is forgotten, and the rest stays', () => {
     [1, 2999],
     [0, 2998],
   ])
-  const matches = overlay.correct(Bitmap.of(2), 'n', { kind: 'equal', values: [2999] }, 3000)
+  const matches = await overlay.correct(Bitmap.of(2), 'n', { kind: 'equal', values: [2999] }, 3000)
   expect([...matches.rows()]).toEqual([1])
+})
+
+test('a payload is kept without what it was part of', async () => {
+  const batch = new Uint8Array(1024 * 1024)
+  const overlay = new Overlay()
+  overlay.add(0, 1, batch.subarray(10, 20))
+  expect(overlay.payloadOf(0)!.buffer.byteLength).toBe(10)
+  const { directory, file } = await filed([
+    { row: 0, sequence: 1, payload: batch.subarray(0, 500_000) },
+    { row: 1, sequence: 2, payload: batch.subarray(0, 5) },
+  ])
+  expect((await readPatches(kernel, directory, file, uuid, 4, rowCount)).payloadOf(1)!.buffer.byteLength).toBe(5)
 })
 
 test('few stale versions are not worth forgetting', () => {

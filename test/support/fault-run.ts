@@ -5,6 +5,7 @@ import { memoryBackend, type StoreImage } from '../../src/directory/memory.ts'
 import { IsovecError } from '../../src/errors.ts'
 import { openDatabase } from '../../src/index.ts'
 import { digestOf, patchedText, textOf } from './history.ts'
+import { MortalProcess } from './mortal.ts'
 import { readDatabase } from './recovered.ts'
 
 export type FaultOperation =
@@ -34,13 +35,17 @@ export class FaultRun {
   db: Database | undefined
   collection: Collection | undefined
   readonly #batches: Issued[] = []
+  #process: MortalProcess
   /** Number of changes when the present writer began. */
   #openedAt = 0
+  /** Number of changes when the database was last opened. */
+  #databaseOpenedAt = 0
   /** Names that the collection may have; empty for "not there". */
   names = new Set<string>([''])
 
   constructor(fault: Fault | undefined) {
     this.backend = faultyBackend(fault === undefined ? {} : { fault })
+    this.#process = new MortalProcess(this.backend)
   }
 
   /** Carries out what may fail, and gives back what it failed with. */
@@ -60,10 +65,11 @@ export class FaultRun {
     this.collection = undefined
     for (let attempt = 0; attempt < 2; attempt++) {
       const failure = await this.attempt(async () => {
-        this.db = await openDatabase(this.backend)
+        this.db = await openDatabase(this.#process)
       })
       if (failure !== undefined) continue
       this.#openedAt = this.backend.changes.length
+      this.#databaseOpenedAt = this.#openedAt
       const [name] = [...this.names].filter((candidate) => candidate !== '')
       if (name === undefined) return true
       for (const candidate of this.names) {
@@ -76,6 +82,14 @@ export class FaultRun {
       await this.attempt(() => this.db!.close())
     }
     return false
+  }
+
+  /** Ends the process between two calls and opens in the next one. Whether that succeeded. */
+  async crash(): Promise<boolean> {
+    this.#process.endAfter(0)
+    await this.db!.close().catch(() => {})
+    this.#process = new MortalProcess(this.backend)
+    return this.open()
   }
 
   async create(name: string, options: CollectionOptions): Promise<boolean> {
@@ -97,6 +111,16 @@ export class FaultRun {
     this.names = new Set([...before, to])
     const failure = await this.attempt(() => this.db!.renameCollection([...before][0]!, to))
     if (failure === undefined) this.names = new Set([to])
+  }
+
+  /** Drops the collection. */
+  async drop(): Promise<void> {
+    const before = this.names
+    this.names = new Set([...before, ''])
+    const failure = await this.attempt(() => this.db!.dropCollection([...before][0]!))
+    if (failure !== undefined) return
+    this.names = new Set([''])
+    this.collection = undefined
   }
 
   async write(
@@ -205,6 +229,13 @@ export class FaultRun {
         await db.close()
       }
     }
+  }
+
+  /** Whether a sync of any file has failed since the database was last opened. */
+  get hasAnySyncFailed(): boolean {
+    return this.backend.changes
+      .slice(this.#databaseOpenedAt)
+      .some((change) => change.failed === true && change.kind === 'sync')
   }
 
   /** Whether a sync of the collection's files has failed since it was created or last opened. */

@@ -1,4 +1,3 @@
-import { vi } from 'vitest'
 import { seededChoice } from '../../src/directory/crash-image.ts'
 
 /** Seeds every random decision of the storage tests; printed by whatever uses it. */
@@ -13,6 +12,10 @@ export function seedCrypto(value: number): () => void {
     for (let i = 0; i < bytes.length; i++) bytes[i] = choose(256)
     return target
   }
-  const spy = vi.spyOn(crypto, 'getRandomValues').mockImplementation(fill as typeof crypto.getRandomValues)
-  return () => spy.mockRestore()
+  const own = Object.getOwnPropertyDescriptor(crypto, 'getRandomValues')
+  Object.defineProperty(crypto, 'getRandomValues', { value: fill, configurable: true, writable: true })
+  return () => {
+    if (own !== undefined) Object.defineProperty(crypto, 'getRandomValues', own)
+    else Reflect.deleteProperty(crypto, 'getRandomValues')
+  }
 }

@@ -1,0 +1,250 @@
+import { execFileSync } from 'node:child_process'
+import { createReadStream } from 'node:fs'
+import { readdir } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
+import { Readable } from 'node:stream'
+import { packTar } from 'modern-tar'
+import { describe, expect, test } from 'vitest'
+import { faultyBackend } from '../../src/directory/faulty.ts'
+import { type MemoryBackend, memoryBackend, type StoreImage } from '../../src/directory/memory.ts'
+import type { Collection, CollectionOptions, StorageBackend } from '../../src/index.ts'
+import { mergeDatabases, openDatabase, restore } from '../../src/index.ts'
+import { changed, flipped, ofKind } from '../support/damage.ts'
+import { temporaryFolder } from '../support/folder.ts'
+import { digestOf } from '../support/history.ts'
+import { readContents } from '../support/recovered.ts'
+
+const options: CollectionOptions = { dimension: 3, metric: 'euclidean', index: 'manual', compaction: 'manual' }
+
+async function built(place: StorageBackend | string): Promise<Map<string, string>> {
+  const db = await openDatabase(place)
+  const docs = await db.createCollection('docs', options)
+  await docs.upsert(Array.from({ length: 1100 }, (_, n) => ({ id: `a${n}`, vector: [n, 1, 2], payload: { n } })))
+  await docs.buildIndex()
+  await docs.patch('a3', { n: -1 })
+  await docs.delete('a4')
+  await docs.flush()
+  await docs.upsert({ id: 'late', vector: [1, 2, 3] })
+  const other = await db.createCollection('other', { ...options, dimension: 1 })
+  await other.upsert({ id: 'x', vector: [1] })
+  const contents = await readContents(docs)
+  await db.close()
+  return contents
+}
+
+async function contentsAt(place: StorageBackend | string, name = 'docs'): Promise<Map<string, string>> {
+  const db = await openDatabase(place, { readOnly: true })
+  const contents = await readContents(await db.openCollection(name))
+  await db.close()
+  return contents
+}
+
+async function archiveOf({ root, directories }: StoreImage, prefix = ''): Promise<Uint8Array<ArrayBuffer>> {
+  const files = [
+    ...[...root!].map(([name, bytes]) => [name, bytes] as const),
+    ...[...directories].flatMap(([number, all]) =>
+      [...all].map(([name, bytes]) => [`${number}/${name}`, bytes] as const),
+    ),
+  ]
+  return packTar(
+    files.map(([name, bytes]) => ({
+      header: { name: prefix + name, size: bytes.length, type: 'file' as const },
+      body: bytes as Uint8Array<ArrayBuffer>,
+    })),
+  )
+}
+
+function streamOf(bytes: Uint8Array, pieceSize: number): ReadableStream<Uint8Array> {
+  let at = 0
+  return new ReadableStream({
+    pull(controller) {
+      if (at >= bytes.length) controller.close()
+      else controller.enqueue(bytes.slice(at, at + pieceSize))
+      at += pieceSize
+    },
+  })
+}
+
+function isEmpty(place: MemoryBackend): boolean {
+  const { root, directories } = place.image()
+  return (root?.size ?? 0) === 0 && directories.size === 0
+}
+
+describe('restoring', () => {
+  test('makes a database of a folder, of a backend, and of another runtime', async () => {
+    const folder = join(await temporaryFolder(), 'snapshot')
+    const contents = await built(folder)
+    const copy = memoryBackend()
+    expect(await restore(folder, copy)).toMatchObject({ collections: 2, docs: contents.size + 1 })
+    expect(digestOf(await contentsAt(copy))).toBe(digestOf(contents))
+    const back = join(await temporaryFolder(), 'back')
+    await restore(copy, back)
+    expect(digestOf(await contentsAt(back))).toBe(digestOf(contents))
+    const db = await openDatabase(back)
+    expect(await (await db.openCollection('docs')).hasIndex()).toBe(true)
+    await db.close()
+  })
+
+  test.each([
+    ['as it is', '', false],
+    ['below a folder', 'backups/of-7/', false],
+    ['with ./ before each name', './', false],
+    ['gzipped', '', true],
+  ])('makes one of an archive, %s', async (_, prefix, isZipped) => {
+    const source = memoryBackend()
+    const contents = await built(source)
+    const archive = await archiveOf(source.image(), prefix)
+    for (const pieceSize of [511, 100_000, archive.length]) {
+      const stream = streamOf(archive, pieceSize)
+      const copy = memoryBackend()
+      const report = await restore(isZipped ? stream.pipeThrough(new CompressionStream('gzip') as never) : stream, copy)
+      expect(report).toMatchObject({ collections: 2, docs: contents.size + 1 })
+      expect(digestOf(await contentsAt(copy))).toBe(digestOf(contents))
+    }
+  })
+
+  test('takes what tar makes of a folder, with the lock and the folders in it', async () => {
+    const folder = join(await temporaryFolder(), 'snapshot')
+    const contents = await built(folder)
+    expect(await readdir(folder)).toContain('lock')
+    const file = join(dirname(folder), 'snapshot.tar.gz')
+    execFileSync('tar', ['-czf', file, '-C', dirname(folder), 'snapshot'])
+    const copy = memoryBackend()
+    await restore(Readable.toWeb(createReadStream(file)) as ReadableStream<Uint8Array>, copy)
+    expect(digestOf(await contentsAt(copy))).toBe(digestOf(contents))
+  })
+
+  test('leaves nothing of an archive that is cut, damaged, or none', { timeout: 60_000 }, async () => {
+    const source = memoryBackend()
+    await built(source)
+    const image = source.image()
+    const archive = await archiveOf(image)
+    const bad: [string, Uint8Array][] = [
+      ['empty', new Uint8Array(0)],
+      ['text', new TextEncoder().encode('no archive at all'.repeat(100))],
+      ['zip of nothing', Uint8Array.of(0x1f, 0x8b, 1, 2, 3)],
+      ['other files', await packTar([{ header: { name: 'a.txt', size: 2, type: 'file' }, body: 'hi' }])],
+    ]
+    for (const share of [0.05, 0.3, 0.6, 0.9]) bad.push(['cut', archive.slice(0, Math.floor(archive.length * share))])
+    for (const kind of ['seg', 'graph', 'del', 'patch', 'manifest']) {
+      const { name, bytes } = ofKind(image, kind)[0]!
+      const at = kind === 'seg' || kind === 'graph' ? 5000 : bytes.length - 5
+      bad.push([name, await archiveOf(changed(image, 1, name, flipped(bytes, at * 8 + 1)))])
+    }
+    bad.push(['no segment', await archiveOf(changed(image, 1, ofKind(image, 'seg')[0]!.name, undefined))])
+    for (const [what, bytes] of bad) {
+      const copy = memoryBackend()
+      await expect(restore(streamOf(bytes, 4096), copy), what).rejects.toMatchObject({ code: 'CORRUPTION' })
+      expect(isEmpty(copy), what).toBe(true)
+    }
+  })
+
+  test('can be aborted and fails cleanly where there is no room', async () => {
+    const source = memoryBackend()
+    await built(source)
+    const archive = await archiveOf(source.image())
+    const abort = new AbortController()
+    const copy = memoryBackend()
+    const restoring = restore(streamOf(archive, 4096), copy, {
+      signal: abort.signal,
+      onProgress: () => abort.abort('no'),
+    })
+    await expect(restoring).rejects.toMatchObject({ code: 'ABORTED', cause: 'no' })
+    expect(isEmpty(copy)).toBe(true)
+    const full = faultyBackend({ fault: { at: 9, error: 'ENOSPC', lasting: true } })
+    await expect(restore(streamOf(archive, 4096), full)).rejects.toMatchObject({ code: 'QUOTA_EXCEEDED' })
+    await expect(restore(source, source)).rejects.toMatchObject({ code: 'INVALID_ARGUMENT', field: 'destination' })
+    await expect(restore(memoryBackend(), memoryBackend())).rejects.toMatchObject({ code: 'NOT_FOUND' })
+    await expect(restore(7 as never, memoryBackend())).rejects.toMatchObject({
+      code: 'INVALID_ARGUMENT',
+      field: 'source',
+    })
+  })
+})
+
+describe('merging', () => {
+  const vector = [1, 2, 3]
+
+  async function database(fill: (create: (name: string, other?: object) => Promise<Collection>) => Promise<void>) {
+    const place = memoryBackend()
+    const db = await openDatabase(place)
+    await fill((name, other) => db.createCollection(name, { ...options, ...other }))
+    await db.close()
+    return place
+  }
+
+  test('joins collections; the second database wins', async () => {
+    const base = await database(async (create) => {
+      const docs = await create('docs', { durability: 'strict', hnsw: { M: 8 } })
+      await docs.upsert([
+        { id: 'a', vector, payload: { from: 'base' } },
+        { id: 'b', vector, payload: { from: 'base' } },
+      ])
+      await docs.flush()
+      await docs.delete('gone')
+      await (await create('mine')).upsert({ id: 'm', vector })
+    })
+    const other = await database(async (create) => {
+      const docs = await create('docs', { model: 'm1', durability: 'buffered' })
+      await docs.upsert([
+        { id: 'b', vector: [4, 5, 6], payload: { from: 'other' } },
+        { id: 'c', vector },
+      ])
+      await (await create('theirs', { dimension: 2 })).upsert({ id: 't', vector: [0, 1] })
+    })
+    const merged = memoryBackend()
+    expect(await mergeDatabases(base, other, merged)).toMatchObject({ collections: 3, docs: 5, replaced: 1 })
+    const db = await openDatabase(merged)
+    expect(await db.listCollections()).toEqual(['docs', 'mine', 'theirs'])
+    const docs = await db.openCollection('docs')
+    expect(docs.options).toMatchObject({ durability: 'strict', model: 'm1', hnsw: { M: 8 }, compaction: 'manual' })
+    expect(await docs.getMany(['a', 'b', 'c'])).toMatchObject([
+      { payload: { from: 'base' } },
+      { payload: { from: 'other' }, vector: Float32Array.of(4, 5, 6) },
+      { id: 'c' },
+    ])
+    expect(await docs.stats()).toMatchObject({ segments: 1, memtableDocs: 0, deleted: 0 })
+    expect(await db.verify({ full: true })).toMatchObject({ ok: true })
+    await db.close()
+  })
+
+  test('refuses what does not fit together before anything is written', async () => {
+    const one = (other?: object) => database(async (create) => void (await create('docs', other)))
+    const cases: [object, string, string][] = [
+      [{ dimension: 4 }, 'WRONG_DIMENSION', 'dimension'],
+      [{ metric: 'dot' }, 'INVALID_ARGUMENT', 'metric'],
+      [{ model: 'second' }, 'MODEL_MISMATCH', 'model'],
+    ]
+    for (const [other, code, field] of cases) {
+      const target = memoryBackend()
+      const merging = mergeDatabases(await one({ model: 'first' }), await one({ model: 'first', ...other }), target)
+      await expect(merging).rejects.toMatchObject({ code, field, collection: 'docs' })
+      expect(isEmpty(target)).toBe(true)
+    }
+    await expect(mergeDatabases(await one(), memoryBackend(), memoryBackend())).rejects.toMatchObject({
+      code: 'NOT_FOUND',
+    })
+  })
+
+  test('leaves nothing where it is aborted or finds damage', async () => {
+    const fill = () =>
+      database(async (create) => {
+        const docs = await create('docs')
+        await docs.upsert(Array.from({ length: 500 }, (_, n) => ({ id: `${n}`, vector: [n, 0, 1], payload: { n } })))
+        await docs.flush()
+        await docs.upsert({ id: 'x', vector })
+        await docs.flush()
+      })
+    const target = memoryBackend()
+    const abort = new AbortController()
+    const onProgress = () => abort.abort('no')
+    const merging = mergeDatabases(await fill(), await fill(), target, { signal: abort.signal, onProgress })
+    await expect(merging).rejects.toMatchObject({ code: 'ABORTED' })
+    expect(isEmpty(target)).toBe(true)
+    const image = (await fill()).image()
+    const { name, bytes } = ofKind(image, 'seg')[0]!
+    const hurt = memoryBackend(changed(image, 1, name, flipped(bytes, (bytes.length - 200) * 8)))
+    await expect(mergeDatabases(await fill(), hurt, target)).rejects.toMatchObject({ code: 'CORRUPTION' })
+    expect(isEmpty(target)).toBe(true)
+  })
+})
