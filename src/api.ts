@@ -390,6 +390,26 @@ export type MergeReport = {
   readonly elapsedMs: number
 }
 
+/** What `salvage` could take of one collection. */
+export type SalvagedCollection = {
+  readonly name: string
+  readonly docs: number
+  /** Documents that are known to be there and could not be read. */
+  readonly lost: number
+  /** The first 1,000 of their ids. */
+  readonly lostIds: readonly string[]
+  /** Rows of segments of which ids or vectors could not be read; other files may have held some of them. */
+  readonly unreadableRows: number
+}
+
+/** What `salvage` found. */
+export type SalvageReport = {
+  /** Whether nothing was wrong at all. */
+  readonly ok: boolean
+  readonly collections: readonly SalvagedCollection[]
+  readonly problems: readonly FileReport[]
+}
+
 /** Options of tools for whole databases. */
 export type ToolOptions = { signal?: AbortSignal | undefined; onProgress?: (progress: Progress) => void }
 

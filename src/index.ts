@@ -2,9 +2,10 @@
  * isovec: an embedded vector database.
  */
 import { platformBackend } from '#platform'
-import type { Database, MergeReport, OpenOptions, SnapshotReport, ToolOptions } from './api.ts'
+import type { Database, MergeReport, OpenOptions, SalvageReport, SnapshotReport, ToolOptions } from './api.ts'
 import type { StorageBackend } from './directory/directory.ts'
 import { open } from './open.ts'
+import { salvage as salvageFrom } from './salvage.ts'
 import { mergeDatabases as merge, restore as restoreFrom } from './tools.ts'
 
 export type * from './api.ts'
@@ -23,6 +24,23 @@ export function restore(
   options?: ToolOptions,
 ): Promise<SnapshotReport> {
   return restoreFrom(snapshot, destination, options, platformBackend)
+}
+
+/**
+ * Copies out everything that still verifies of a damaged database into a new one, in an empty place, and reports what it could not. The
+ * source is only read; nobody should write it meanwhile. Of each id the newest version counts that any file holds. Where files that say
+ * what was deleted or patched are damaged, deleted documents or older payloads may be back: the report names those files.
+ *
+ * Takes memory for every id. Graphs are built anew.
+ *
+ * @throws IsovecError `NOT_FOUND`, `INVALID_ARGUMENT` if the destination isn't empty, `UNSUPPORTED_VERSION`, `ABORTED`, `QUOTA_EXCEEDED`, `IO`
+ */
+export function salvage(
+  source: string | URL | StorageBackend,
+  destination: string | URL | StorageBackend,
+  options?: ToolOptions,
+): Promise<SalvageReport> {
+  return salvageFrom(source, destination, options, platformBackend)
 }
 
 /**

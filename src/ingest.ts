@@ -50,8 +50,8 @@ export async function ingest(docs: unknown, options: IngestOptions): Promise<{ c
   try {
     for (let index = 0; ; index++) {
       throwIfAborted(signal)
-      const step = source.next()
-      const { done, value } = 'then' in step ? await abortable(step, signal) : step
+      const next = nextOf(source, signal)
+      const { done, value } = next instanceof Promise ? await next : next
       hasMore = done !== true
       if (!hasMore) break
       addDocument(batch, value, `docs[${index}]`)
@@ -69,12 +69,29 @@ export async function ingest(docs: unknown, options: IngestOptions): Promise<{ c
 }
 
 type Source = Iterator<unknown> | AsyncIterator<unknown>
+type Step = { readonly done?: boolean | undefined; readonly value?: unknown }
 
 function sourceOf(docs: unknown): Source {
   const given = docs as Partial<Iterable<unknown> & AsyncIterable<unknown>> | null | undefined
-  const source = given?.[Symbol.asyncIterator]?.() ?? given?.[Symbol.iterator]?.()
-  if (source === undefined || typeof docs === 'string') throw invalid('docs', 'is neither iterable nor async iterable')
-  return source
+  const begin: unknown = given?.[Symbol.asyncIterator] ?? given?.[Symbol.iterator]
+  if (typeof begin !== 'function' || typeof docs === 'string') {
+    throw invalid('docs', 'is neither iterable nor async iterable')
+  }
+  const source: Partial<Source> | null | undefined = begin.call(docs)
+  if (typeof source?.next !== 'function') throw invalid('docs', 'has an iterator without next()')
+  return source as Source
+}
+
+/** The next step of a source; a promise only where the source gives one. */
+function nextOf(source: Source, signal: AbortSignal | undefined): Step | Promise<Step> {
+  const step: unknown = source.next()
+  const isPromise = typeof (step as { then?: unknown } | null | undefined)?.then === 'function'
+  return isPromise ? abortable(step as Promise<unknown>, signal).then(checkStep) : checkStep(step)
+}
+
+function checkStep(step: unknown): Step {
+  if (typeof step === 'object' && step !== null) return step as Step
+  throw invalid('docs', 'has an iterator whose next() gives no object')
 }
 
 /** Tells a source that no more is wanted. What goes wrong with that comes second to what ended the ingest. */

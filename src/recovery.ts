@@ -145,8 +145,10 @@ async function openNewest(
     if (!isDamage(error)) throw error
     if (previous === undefined) throw asCorruption(error)
     generations.fallBack()
+    // What the newest one says of the collection is not to be trusted either.
+    const { dimension, metric } = generations.current.body.options
     try {
-      const opened = await openCurrent(context, generations, files, newest!.body)
+      const opened = await openCurrent({ ...context, dimension, metric }, generations, files, newest!.body)
       return { ...opened, damage: asCorruption(error) }
     } catch (second) {
       // The first damage is the one to report: what the older generation lacks may just be what the newest one had replaced.

@@ -382,6 +382,20 @@ export class Segment implements MergeSource {
     this.isProven = true
   }
 
+  /** Brings ids, row offsets and sequences into memory, and nothing else. */
+  async loadRows(): Promise<void> {
+    await this.loadIds()
+    if (this.#sequences === undefined) await this.#readSequences()
+  }
+
+  /** The vector of a row from the file, as it lies there: nothing of it is verified. */
+  async readVector(row: number): Promise<Float32Array> {
+    const vector = new Float32Array(this.fields.dimension)
+    const { offset } = this.#section(sectionIds.vectors)
+    await this.#reader.read(offset + row * vectorStride(this.fields.dimension), bytesOf(vector))
+    return vector
+  }
+
   find(key: IdKey): number {
     assert(this.#ids !== undefined, 'ids are loaded before they are looked up')
     return findId(this.#ids, key)

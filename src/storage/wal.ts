@@ -261,6 +261,30 @@ export async function readWal(
   number: number,
   sealedBy: Seal | undefined,
 ): Promise<WalContent> {
+  return (await openScan(kernel, directory, uuid, number, sealedBy)).content()
+}
+
+/**
+ * Reads whatever of a log still verifies, be it a newest one or not.
+ * @returns its batches in the order in which they lie, and how many bytes belong to none
+ * @throws IsovecError `CORRUPTION` if nothing can be told of it, since its header is damaged
+ */
+export async function salvageWal(
+  kernel: Kernel,
+  directory: Directory,
+  uuid: Uint8Array,
+  number: number,
+): Promise<{ records: WalRecord[]; skipped: number }> {
+  return (await openScan(kernel, directory, uuid, number, undefined)).survivors()
+}
+
+async function openScan(
+  kernel: Kernel,
+  directory: Directory,
+  uuid: Uint8Array,
+  number: number,
+  sealedBy: Seal | undefined,
+): Promise<WalScan> {
   const name = fileName(number, 'wal')
   const file = await directory.open(name)
   let bytes: Uint8Array
@@ -273,7 +297,7 @@ export async function readWal(
   }
   const header = decodeHeader(kernel, bytes, name, number, uuid)
   if (header === undefined) throw corrupt(name, 0, 'the header is damaged')
-  return await new WalScan(kernel, name, bytes, number, header, sealedBy).content()
+  return new WalScan(kernel, name, bytes, number, header, sealedBy)
 }
 
 /** What a log's header says, without reading the log; undefined where its creation was interrupted. */
@@ -397,6 +421,27 @@ class WalScan {
       closed: closed && offset === size,
       size,
     }
+  }
+
+  /** Every batch whose record holds, whatever lies between them, and the bytes that belong to none. */
+  async survivors(): Promise<{ records: WalRecord[]; skipped: number }> {
+    const records: WalRecord[] = []
+    const slice = new Slice()
+    let skipped = 0
+    for (let offset = walHeaderSize; offset < this.#bytes.length; ) {
+      if (offset % proofStep === 0 && slice.isOver) await slice.next()
+      const record = this.#recordAt(offset, this.#bytes.length)
+      if (record === undefined) {
+        skipped += Math.min(8, this.#bytes.length - offset)
+        offset += 8
+        continue
+      }
+      if (record.type === recordBatch) {
+        records.push({ sequence: record.sequence, bytes: record.payload, offset: offset + recordHeaderSize })
+      }
+      offset = record.end
+    }
+    return { records, skipped }
   }
 
   async #checkEnd(seal: Seal, slice: Slice): Promise<void> {

@@ -1,0 +1,114 @@
+/**
+ * Fuzzing beyond what the tests do: `npm run fuzz -- <target> [--minutes N] [--runs N] [--seed N] [--from N]`.
+ */
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath, pathToFileURL } from 'node:url'
+import { parseArgs } from 'node:util'
+import { build } from 'vite'
+
+const usage = `npm run fuzz -- <target> [options]
+  --minutes N    how long to run; default 1 unless --runs is given
+  --runs N       how many inputs to run
+  --seed N       seed of all inputs; default: another one each time
+  --from N       number of the first input; default 0
+Findings are made small and kept in test/fuzz/fixtures, where the tests meet them again.`
+
+/** @returns {Promise<typeof import('../test/fuzz/main.ts')>} */
+async function loadHarness() {
+  const folder = await mkdtemp(join(tmpdir(), 'isovec-fuzz-'))
+  try {
+    await build({
+      configFile: false,
+      logLevel: 'error',
+      resolve: { alias: { '#platform': fileURLToPath(new URL('../src/platform-node.ts', import.meta.url)) } },
+      ssr: { noExternal: true },
+      build: {
+        ssr: fileURLToPath(new URL('../test/fuzz/main.ts', import.meta.url)),
+        outDir: folder,
+        target: 'node20',
+        minify: false,
+        rolldownOptions: { output: { entryFileNames: 'fuzz.mjs' } },
+      },
+    })
+    return await import(pathToFileURL(join(folder, 'fuzz.mjs')).href)
+  } finally {
+    await rm(folder, { recursive: true })
+  }
+}
+
+/**
+ * @param {string} name
+ * @param {string | undefined} text
+ */
+function numberOf(name, text) {
+  if (text === undefined) return undefined
+  const number = Number(text)
+  if (!Number.isFinite(number) || number < 0) throw new Error(`--${name} takes a number, not ${text}`)
+  return number
+}
+
+function readArguments() {
+  try {
+    const { values, positionals } = parseArgs({
+      allowPositionals: true,
+      options: {
+        minutes: { type: 'string' },
+        runs: { type: 'string' },
+        seed: { type: 'string' },
+        from: { type: 'string' },
+      },
+    })
+    const [target, ...others] = positionals
+    if (target === undefined || others.length > 0) throw new Error('one target is needed')
+    const runs = numberOf('runs', values.runs)
+    return {
+      target,
+      runs,
+      time: 60_000 * (numberOf('minutes', values.minutes) ?? (runs === undefined ? 1 : Number.POSITIVE_INFINITY)),
+      seed: numberOf('seed', values.seed) ?? Date.now() % 2 ** 31,
+      from: numberOf('from', values.from) ?? 0,
+    }
+  } catch (error) {
+    console.error(`${error instanceof Error ? error.message : error}\n\n${usage}`)
+    process.exit(2)
+  }
+}
+
+const { target, runs, time, seed, from } = readArguments()
+const { Meter, fuzz, keepFixture, targetNames, targetOf } = await loadHarness()
+const name = targetNames.find((each) => each === target)
+if (name === undefined) {
+  console.error(`${target} is none of ${targetNames.join(', ')}\n\n${usage}`)
+  process.exit(2)
+}
+const meter = new Meter()
+meter.on()
+const begun = performance.now()
+console.log(`fuzz: ${target}, seed ${seed}`)
+const summary = await fuzz(await targetOf(name, meter), {
+  seed,
+  from,
+  time,
+  ...(runs === undefined ? {} : { runs }),
+  onProgress: (now) => {
+    const perSecond = Math.round(now.inputs / ((performance.now() - begun) / 1000))
+    const codes = [...now.refusals].map(([code, count]) => `${code} ${count}`).join(', ')
+    console.log(
+      `${now.inputs} inputs, ${perSecond} a second, ${now.refused} refused (${codes}), ${now.findings.length} findings`,
+    )
+  },
+})
+for (const finding of summary.findings) {
+  const file = await keepFixture(fileURLToPath(new URL('../test/fuzz/fixtures', import.meta.url)), finding)
+  console.log(`\nfinding: ${finding.problem}`)
+  console.log(`  input ${finding.number} of seed ${seed}, met by ${summary.counts.get(finding.signature)} inputs`)
+  console.log(`  again: npm run fuzz -- ${target} --seed ${seed} --from ${finding.number} --runs 1`)
+  console.log(`  kept in test/fuzz/fixtures/${file}\n${finding.stack}`)
+}
+const codes = [...summary.refusals].map(([code, count]) => `${code} ${count}`).join(', ')
+console.log(
+  `fuzz: ${summary.inputs} inputs (${target}), ${summary.refused} refused (${codes}), ${summary.findings.length} findings (seed ${seed})`,
+)
+process.exit(summary.findings.length === 0 ? 0 : 1)
