@@ -43,8 +43,12 @@ export class CollectionCore {
   }
 
   #adopt({ state, wal, damage }: Recovered): Pick<CollectionCore, 'state' | 'writer' | 'maintenance'> {
-    const maintenance = new Maintenance(state, (error) => this.#report(error, this.name))
-    const writer = new Writer(
+    const maintenance: Maintenance = new Maintenance(
+      state,
+      (error) => this.#report(error, this.name),
+      () => writer.durableSequence,
+    )
+    const writer: Writer = new Writer(
       state,
       () => maintenance.flushOldest(),
       (error) => maintenance.noteFailure(error),

@@ -62,6 +62,7 @@ export class Maintenance {
   lastBackgroundError: IsovecError | undefined
   readonly #state: CollectionState
   readonly #report: (error: IsovecError) => void
+  readonly #durable: () => number
   #flushing: Promise<void> | undefined
   #flushingOldest: Promise<void> | undefined
   #jobs: Promise<unknown> = Promise.resolve()
@@ -69,11 +70,17 @@ export class Maintenance {
   #timer: unknown
   #lastFlush = Number.NEGATIVE_INFINITY
   #isClosed = false
+  /** Compactions that somebody waits for. */
+  #compactions = 0
 
-  /** @param report is told failures of background work */
-  constructor(state: CollectionState, report: (error: IsovecError) => void) {
+  /**
+   * @param report is told failures of background work
+   * @param durable the sequence up to which everything survives power loss
+   */
+  constructor(state: CollectionState, report: (error: IsovecError) => void, durable: () => number) {
     this.#state = state
     this.#report = report
+    this.#durable = durable
   }
 
   /** Flushes every sealed memtable; joins a flush that runs. */
@@ -117,7 +124,10 @@ export class Maintenance {
     const state = this.#state
     state.assertWritable()
     const slice = new Slice()
-    const rows = await rowsVisibleAt(sealed.memtable, sealed.lastSequence, slice)
+    const all = await rowsVisibleAt(sealed.memtable, sealed.lastSequence, slice)
+    // Where room is short, what was deleted since takes none, if its deletion can't be lost any more.
+    const durable = isNeeded ? this.#durable() : 0
+    const rows = isNeeded ? all.filter((row) => !sealed.memtable.tombstones.isDead(row, durable)) : all
     const runs: RowRun[] = [{ source: sealed.memtable, rows, sequence: sealed.lastSequence }]
     const outputs: Segment[] = []
     try {
@@ -154,6 +164,19 @@ export class Maintenance {
   async compact(options: WorkOptions): Promise<CompactionResult> {
     const compact = (): Promise<CompactionResult> =>
       this.#job({ ...options, background: false }, (run) => this.#compact(run))
+    // Background work would take the room of a reserve that is given up for this.
+    this.#compactions++
+    try {
+      this.#background?.abort()
+      await this.#jobs
+      return await this.#flushAndCompact(compact)
+    } finally {
+      this.#compactions--
+      this.schedule()
+    }
+  }
+
+  async #flushAndCompact(compact: () => Promise<CompactionResult>): Promise<CompactionResult> {
     try {
       await this.flush()
     } catch (error) {
@@ -255,7 +278,7 @@ export class Maintenance {
 
   /** Does what is due of automatic work, now or when writes have paused. */
   schedule(): void {
-    if (this.#isClosed || this.#background !== undefined || !this.#state.isWritable) return
+    if (this.#isClosed || this.#background !== undefined || this.#compactions > 0 || !this.#state.isWritable) return
     const step = this.#nextStep()
     if (step === undefined) return
     if (typeof step === 'number') {

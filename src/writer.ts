@@ -105,6 +105,11 @@ export class Writer {
     return this.#state.unflushedWalSize + (this.#wal?.size ?? 0)
   }
 
+  /** All sequences up to this one are known to survive power loss. */
+  get durableSequence(): number {
+    return this.#wal?.durableSequence ?? this.#state.body.lastSequence
+  }
+
   /** Gives the writer the log that recovery has begun, or has yet to begin. */
   adopt(wal: WalWriter | (() => Promise<WalWriter>)): void {
     if (typeof wal === 'function') this.#restate = wal

@@ -1,10 +1,9 @@
-import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
+import { spawnSync } from 'node:child_process'
 import * as nodeFs from 'node:fs'
 import { chmodSync, readdirSync, readlinkSync, renameSync, writeFileSync } from 'node:fs'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { createInterface } from 'node:readline'
 import { pathToFileURL } from 'node:url'
 import { Worker } from 'node:worker_threads'
 import { createFsFromVolume, Volume } from 'memfs'
@@ -13,6 +12,7 @@ import { type LockSystem, tryFileLock } from '../../src/directory/file-lock.ts'
 import { claim } from '../../src/directory/lock.ts'
 import { nodeBackend } from '../../src/directory/node.ts'
 import { bundleForChild } from '../support/bundle.ts'
+import { Child } from '../support/child.ts'
 
 let bundle: string
 
@@ -31,13 +31,9 @@ async function newFolder(): Promise<string> {
 type Report = { held?: string; code?: string; pid?: number; child?: number; turns?: number; met?: number }
 
 /** Starts a child and waits for the line that it prints. It ends with the test. */
-async function startChild(...task: string[]): Promise<{ child: ChildProcess; report: Report }> {
-  const child = spawn(process.execPath, [bundle, ...task], { stdio: ['ignore', 'pipe', 'inherit'] })
-  onTestFinished(() => {
-    child.kill('SIGKILL')
-  })
-  for await (const line of createInterface({ input: child.stdout! })) return { child, report: JSON.parse(line) }
-  throw new Error('the child said nothing')
+async function startChild(...task: string[]): Promise<{ child: Child<Report>; report: Report }> {
+  const child = new Child<Report>(bundle, ...task)
+  return { child, report: await child.report() }
 }
 
 /** The lock files that this process has open. */
@@ -65,7 +61,7 @@ describe('the lock between processes', () => {
     const backend = nodeBackend(path)
     await expect(backend.lock({ timeout: 0 })).rejects.toMatchObject({ code: 'LOCKED', pid: child.pid })
     const waiting = backend.lock({ timeout: 30_000 })
-    child.kill('SIGKILL')
+    await child.kill()
     const lock = await waiting
     expect(lock.primitive).toBe(report.held)
     expect(process.kill(report.child!, 0)).toBe(true)

@@ -17,8 +17,8 @@ export class Child<Message> {
   constructor(script: string, ...task: string[]) {
     const child = spawn(process.execPath, [script, ...task], { stdio: ['pipe', 'pipe', 'inherit'] })
     this.#process = child
-    onTestFinished(() => {
-      child.kill('SIGKILL')
+    onTestFinished(async () => {
+      await this.kill()
     })
     let unfinished = ''
     child.stdout.setEncoding('utf8').on('data', (chunk: string) => {
@@ -29,14 +29,15 @@ export class Child<Message> {
       this.#wake()
     })
     this.ended = new Promise((resolve, reject) => {
-      child.once('error', reject)
-      child.once('close', (code, signal) => {
+      const end = (settle: () => void): void => {
         this.#isOver = true
         this.#wake()
-        resolve({ code, signal })
-      })
+        settle()
+      }
+      child.once('error', (error) => end(() => reject(error)))
+      child.once('close', (code, signal) => end(() => resolve({ code, signal })))
     })
-    // Whoever waits for the end is told; whoever doesn't finds that nothing more is reported.
+    // Told to whoever waits for the end, as every test does when it is over.
     this.ended.catch(() => {})
   }
 
