@@ -22,6 +22,7 @@ export default defineConfig({
         index: at('src/index.ts'),
         memory: at('src/directory/memory.ts'),
         node: at('src/directory/node.ts'),
+        testing: at('src/testing.ts'),
         'platform-node': at('src/platform-node.ts'),
         'platform-default': at('src/platform-default.ts'),
       },

@@ -6,7 +6,7 @@ const root = join(import.meta.dirname, '../src')
 
 /** From the top down: a place imports only from places below it, and from its own folder. */
 const rows: readonly (readonly string[])[] = [
-  ['index.ts', 'platform-node.ts', 'platform-default.ts'],
+  ['index.ts', 'testing.ts', 'platform-node.ts', 'platform-default.ts'],
   ['salvage.ts'],
   ['tools.ts'],
   ['open.ts'],

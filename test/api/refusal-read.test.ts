@@ -204,11 +204,7 @@ describe('a database is not opened', () => {
   })
 
   it('with options of a later version', async () => {
-    for (const options of [
-      { memoryLimit: 1e9 },
-      { requestPersistence: true },
-      { worker: () => null },
-    ]) {
+    for (const options of [{ memoryLimit: 1e9 }, { requestPersistence: true }, { worker: () => null }]) {
       await expectFailure(openDatabase(':memory:', options as never), 'UNSUPPORTED')
     }
   })
