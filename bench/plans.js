@@ -4,8 +4,8 @@
  * Both are run below the planner, on one segment's worth of rows; walks without a bound, so that it shows what they take where the
  * matches lie far from the question. The planner's constants come from here.
  */
+import { loadSources } from '../scripts/load-sources.js'
 import { readArguments } from './support/arguments.js'
-import { loadEngine } from './support/bundle.js'
 import { hnsw } from './support/database.js'
 import { fixed, Report, whole } from './support/report.js'
 import { eachSet } from './support/sets.js'
@@ -27,7 +27,10 @@ const sizes = [
   ['clusters-128', 100_000],
 ]
 const given = readArguments({ rounds: 5, quickRounds: 2, quickBase: 8000 })
-const { Bitmap, loadKernel, Ranking, scan, Slice, walk } = await loadEngine()
+/** @type {typeof import('./support/engine.ts')} */
+const { Bitmap, loadKernel, Ranking, scan, Slice, walk } = await loadSources(
+  new URL('support/engine.ts', import.meta.url),
+)
 
 /** @param {VectorSet} set */
 async function fill(set) {
@@ -91,7 +94,17 @@ async function measure(set) {
   const queryOf = (vector, open) => {
     const rows = new Map([[source, open]])
     const { metric } = set
-    return { vector, metric, isExact: false, count: k, ef, recall: 0, minScore: Number.NEGATIVE_INFINITY, open: rows, isLate: true }
+    return {
+      vector,
+      metric,
+      isExact: false,
+      count: k,
+      ef,
+      recall: 0,
+      minScore: Number.NEGATIVE_INFINITY,
+      open: rows,
+      isLate: true,
+    }
   }
   const cells = []
   for (const kind of ['unrelated', 'near', 'far']) {

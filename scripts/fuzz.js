@@ -1,12 +1,9 @@
 /**
  * Fuzzing beyond what the tests do: `npm run fuzz -- <target> [--minutes N] [--runs N] [--seed N] [--from N]`.
  */
-import { mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
-import { fileURLToPath, pathToFileURL } from 'node:url'
+import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
-import { build } from 'vite'
+import { loadSources } from './load-sources.js'
 
 const usage = `npm run fuzz -- <target> [options]
   --minutes N    how long to run; default 1 unless --runs is given
@@ -14,29 +11,6 @@ const usage = `npm run fuzz -- <target> [options]
   --seed N       seed of all inputs; default: another one each time
   --from N       number of the first input; default 0
 Findings are made small and kept in test/fuzz/fixtures, where the tests meet them again.`
-
-/** @returns {Promise<typeof import('../test/fuzz/main.ts')>} */
-async function loadHarness() {
-  const folder = await mkdtemp(join(tmpdir(), 'isovec-fuzz-'))
-  try {
-    await build({
-      configFile: false,
-      logLevel: 'error',
-      resolve: { alias: { '#platform': fileURLToPath(new URL('../src/platform-node.ts', import.meta.url)) } },
-      ssr: { noExternal: true },
-      build: {
-        ssr: fileURLToPath(new URL('../test/fuzz/main.ts', import.meta.url)),
-        outDir: folder,
-        target: 'node20',
-        minify: false,
-        rolldownOptions: { output: { entryFileNames: 'fuzz.mjs' } },
-      },
-    })
-    return await import(pathToFileURL(join(folder, 'fuzz.mjs')).href)
-  } finally {
-    await rm(folder, { recursive: true })
-  }
-}
 
 /**
  * @param {string} name
@@ -77,7 +51,10 @@ function readArguments() {
 }
 
 const { target, runs, time, seed, from } = readArguments()
-const { Meter, fuzz, keepFixture, targetNames, targetOf } = await loadHarness()
+/** @type {typeof import('../test/fuzz/main.ts')} */
+const { Meter, fuzz, keepFixture, targetNames, targetOf } = await loadSources(
+  new URL('../test/fuzz/main.ts', import.meta.url),
+)
 const name = targetNames.find((each) => each === target)
 if (name === undefined) {
   console.error(`${target} is none of ${targetNames.join(', ')}\n\n${usage}`)

@@ -240,7 +240,7 @@ export interface Collection<P extends object = JsonObject> extends AsyncDisposab
   /**
    * Writes atomically: all operations or none, in order; a later one on an id wins. Inputs are copied before the call returns.
    * @throws IsovecError `INVALID_ARGUMENT`, `WRONG_DIMENSION` before anything is stored; `QUOTA_EXCEEDED`, `IO`, `READ_ONLY`,
-   * `ABORTED`, `OUT_OF_MEMORY` with `outcome`
+   * `ABORTED`, `OUT_OF_MEMORY` with `outcome`. Writes of 256 MiB may wait for their turn; more are refused with `OUT_OF_MEMORY`
    */
   write(operations: readonly WriteOperation<P>[], options?: WriteOptions): Promise<void>
   /** Inserts or replaces documents, atomically, like {@link write}. */

@@ -9,6 +9,7 @@ import { PendingPayloads } from './patch.ts'
 import { Pace, Slice } from './slice.ts'
 import type { CollectionState } from './state.ts'
 import type { Batch, Draft } from './storage/batch.ts'
+import { fileName } from './storage/file-names.ts'
 import { isFull } from './storage/reserve.ts'
 import { WalWriter, walHeaderSize } from './storage/wal.ts'
 
@@ -24,6 +25,8 @@ const bufferedDelayMs = 1000
 const groupSizeMax = 8 * 1024 * 1024
 /** Bytes of log that a patch is taken for before it is known what it comes to. */
 const changeSizeGuess = 4096
+/** Bytes of writes that may wait for their turn: nobody who never awaits is to fill the memory. */
+const waitingSizeMax = 256 * 1024 * 1024
 /** Sealed memtables that may wait for their flush before writers wait too. */
 const sealedCountMax = 2
 /** Vectors of a full memtable: what a search scans beside its graphs. */
@@ -85,6 +88,8 @@ export class Writer {
   #unsyncedSize = 0
   #syncTimer: unknown
   #queue: (Write | Task)[] = []
+  /** Bytes of the writes in the queue. */
+  #waitingSize = 0
   #running: Promise<void> | undefined
   #isClosed = false
   readonly #pace = new Pace()
@@ -146,6 +151,12 @@ export class Writer {
    */
   write(asked: Asked, durability: Durability | undefined, signal: AbortSignal | undefined): Promise<Written> {
     if (signal?.aborted) return Promise.reject(abortError(signal, 'none'))
+    const size =
+      typeof asked === 'function' ? 0 : (asked.batch?.bytes.length ?? asked.operations.length * changeSizeGuess)
+    if (this.#waitingSize > 0 && this.#waitingSize + size > waitingSizeMax) {
+      const message = `writes of ${this.#waitingSize} bytes wait already: await some of them before the next`
+      return Promise.reject(new IsovecError('OUT_OF_MEMORY', message, { outcome: 'none' }))
+    }
     return new Promise((resolve, reject) => {
       const onAbort = (): void => {
         if (item.isSettled) return
@@ -163,8 +174,7 @@ export class Writer {
         asked,
         batch: typeof asked === 'function' ? undefined : asked.batch,
         patched: 0,
-        size:
-          typeof asked === 'function' ? 0 : (asked.batch?.bytes.length ?? asked.operations.length * changeSizeGuess),
+        size,
         rowCount: typeof asked === 'function' ? 0 : rowCountOf(asked.operations),
         durability,
         resolve: (written) => settle(() => resolve(written)),
@@ -173,6 +183,7 @@ export class Writer {
         isUnderWay: false,
       }
       signal?.addEventListener('abort', onAbort, { once: true })
+      this.#waitingSize += size
       this.#enqueue(item)
     })
   }
@@ -198,7 +209,7 @@ export class Writer {
       this.#isClosed = true
       this.#cancelSyncTimer()
       const wal = this.#wal
-      if (wal === undefined) return
+      if (wal === undefined) return this.#syncReplayed()
       try {
         if (this.#state.poison === undefined) return await this.#endWal()
         await wal.abandon()
@@ -284,6 +295,7 @@ export class Writer {
       // What is made of the state needs everything before it applied.
       if (typeof item.asked === 'function' && group.length > 0) break
       this.#queue.shift()
+      this.#waitingSize -= item.size
       if (item.isSettled) continue
       size += item.size
       group.push(item)
@@ -416,7 +428,7 @@ export class Writer {
     const wal = this.#wal
     if (wal === undefined || this.#state.poison !== undefined) {
       this.#state.assertWritable()
-      return
+      return this.#syncReplayed()
     }
     if (wal.durableSequence === wal.lastSequence) return
     try {
@@ -435,6 +447,24 @@ export class Writer {
       const failure = asIsovecError(error)
       if (failure.code === 'QUOTA_EXCEEDED') this.#isWalBroken = true
       else this.#state.poisonWith(failure)
+    }
+  }
+
+  /**
+   * Where there was no room to restate what was replayed, it may lie in the page cache of a process that has ended: the logs that hold it
+   * are synced as they are, which takes no room.
+   */
+  async #syncReplayed(): Promise<void> {
+    const { context, walSizes, body, isWritable } = this.#state
+    if (this.#restate === undefined || !isWritable) return
+    try {
+      for (const number of walSizes.keys()) {
+        if (number >= body.firstWal) await context.directory.sync(fileName(number, 'wal'))
+      }
+    } catch (error) {
+      const failure = asIsovecError(error)
+      this.#state.poisonWith(failure)
+      throw failure
     }
   }
 

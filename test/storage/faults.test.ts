@@ -1,5 +1,4 @@
 import { afterAll, beforeAll, describe, test } from 'vitest'
-import { faultsAt } from '../support/fault-run.ts'
 import { FaultSeries, faultWorks } from '../support/fault-work.ts'
 import { seed, seedCrypto } from '../support/seed.ts'
 
@@ -13,17 +12,12 @@ afterAll(() => {
   console.log(`faults: ${series.runs} runs, ${series.struck} calls failed (ISOVEC_SEED=${seed})`)
 })
 
-/** A disk that stays full leaves restating to the first write, so that no write of the process before is known to be durable. */
-const toldLabels = faultsAt(0)
-  .map(({ label }) => label)
-  .filter((label) => label !== 'full for good')
-
 describe('a fault at every call', () => {
   test('of work on a small collection', { timeout: 300_000 }, () => series.failEverywhere(faultWorks.small))
 
   test('of work with patches', { timeout: 300_000 }, () => series.failEverywhere(faultWorks.patched))
 
-  test('of recoveries', { timeout: 300_000 }, () => series.failEverywhere(faultWorks.crashed, toldLabels))
+  test('of recoveries', { timeout: 300_000 }, () => series.failEverywhere(faultWorks.crashed))
 
   test('of work on a collection that is dropped', { timeout: 300_000 }, () => series.failEverywhere(faultWorks.dropped))
 

@@ -12,7 +12,10 @@ import { onTestFinished } from 'vitest'
  * @param options.plugins transform the sources on their way into the bundle
  * @returns the path of the bundle, an `.mjs` file
  */
-export async function bundleForChild(entry: string | URL, options: { keep?: boolean; plugins?: readonly Plugin[] } = {}): Promise<string> {
+export async function bundleForChild(
+  entry: string | URL,
+  options: { keep?: boolean; plugins?: readonly Plugin[] } = {},
+): Promise<string> {
   const folder = await mkdtemp(join(tmpdir(), 'isovec-child-'))
   if (!options.keep) onTestFinished(() => rm(folder, { recursive: true }))
   await build({

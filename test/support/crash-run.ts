@@ -29,14 +29,16 @@ export class CrashRun {
    *
    * @param powerImages images of power loss that are tried for each call
    * @param recoveryStep at every so manieth call one of the recoveries is itself crashed at each of its calls
+   * @param from the first call
    */
   async crashEverywhere(
     { backend, history }: Scenario,
     powerImages: number,
     recoveryStep: number,
     isEnough = never,
+    from = 0,
   ): Promise<void> {
-    for (let at = 0; at <= backend.changes.length && !isEnough(); at++) {
+    for (let at = from; at <= backend.changes.length && !isEnough(); at++) {
       for (let round = -2; round < powerImages && !isEnough(); round++) {
         const choose = seededChoice(this.#seed ^ Math.imul(at * 64 + round + 2, 0x9e3779b1))
         const kind: CrashKind = round < 0 ? 'process' : 'power'

@@ -110,7 +110,33 @@ export async function bufferedWork(scenario: Scenario): Promise<void> {
   await scenario.barrier('alpha', (collection) => collection.flush())
   await scenario.writeOperations('alpha', [{ patch: { id: 'a', payload: { n: 2 } } }, { delete: 'b' }])
   await scenario.barrier('alpha', (collection) => collection.flush())
-  await scenario.writeOperations('alpha', [{ patch: { id: 'c', payload: { n: 3 } } }, ...documents('h')])
-  await scenario.barrier('alpha', (collection) => collection.flush())
+  await scenario.writeOperations('alpha', [
+    { patch: { id: 'c', payload: { n: 3 } } },
+    { delete: 'f' },
+    ...documents('h'),
+  ])
+  const flushed = scenario.barrier('alpha', (collection) => collection.flush())
+  // What comes while a segment is written belongs to the next generation, also where it concerns rows that are in segments.
+  await scenario.writeOperations('alpha', [
+    { delete: 'd' },
+    { patch: { id: 'e', payload: { n: 4 } } },
+    ...documents('i'),
+  ])
+  await flushed
+  await scenario.writeOperations('alpha', documents('j'), 'strict')
+  await scenario.close()
+}
+
+/** Collections that come, change names and go. */
+export async function namedWork(scenario: Scenario): Promise<void> {
+  const options = { dimension: 1, metric: 'dot' } as const
+  await scenario.open()
+  await scenario.create('alpha', options)
+  await scenario.writeOperations('alpha', [{ upsert: { id: 'a', vector: [1] } }])
+  await scenario.create('beta', options)
+  await scenario.writeOperations('beta', [{ upsert: { id: 'b', vector: [2] } }])
+  await scenario.rename('alpha', 'beta')
+  await scenario.writeOperations('beta', [{ upsert: { id: 'c', vector: [3] } }])
+  await scenario.drop('beta')
   await scenario.close()
 }

@@ -238,6 +238,13 @@ export class FaultRun {
       .some((change) => change.failed === true && change.kind === 'sync')
   }
 
+  /** Whether an append to a log of the collection has failed since it was created or last opened. */
+  get hasLogFailed(): boolean {
+    return this.backend.changes
+      .slice(this.#openedAt)
+      .some((change) => change.failed === true && change.kind === 'append' && change.name.endsWith('.wal'))
+  }
+
   /** Whether a sync of the collection's files has failed since it was created or last opened. */
   get hasSyncFailed(): boolean {
     return this.backend.changes

@@ -188,10 +188,10 @@ export class FaultSeries {
 /** What must be true after a fault, beside the contents. */
 async function checkPromises(run: FaultRun, fault: Fault): Promise<void> {
   if (run.collection === undefined) return
-  const { hasSyncFailed, hasAnySyncFailed } = run
+  const { hasSyncFailed, hasAnySyncFailed, hasLogFailed } = run
   const hasStruck = run.backend.faultCount > 0
   const failure = await run.write([upsert('last', 99)])
-  if (hasSyncFailed) {
+  if (hasSyncFailed || (hasLogFailed && fault.error === 'EIO')) {
     assert.deepEqual(
       [failure?.code, failure?.outcome, (failure?.cause as { code?: unknown } | undefined)?.code],
       ['READ_ONLY', 'none', 'IO'],

@@ -7,10 +7,15 @@ import { checkRecovery } from './recovered.ts'
 import type { Scenario } from './scenario.ts'
 
 /** What a manifest says, as far as it matters for what only the newest one names. */
-type Named = { readonly file: StoredFile; readonly names: ReadonlySet<string>; readonly firstWal: number }
+type Named = {
+  readonly file: StoredFile
+  readonly names: ReadonlySet<string>
+  readonly firstWal: number
+  readonly directories: readonly number[]
+}
 
 /** Bits of each log that are flipped at each call. */
-const bitsPerLog = 3
+const bitsPerLog = 1
 
 /**
  * Damages what a process leaves that ends at any call. What the newest generation of a directory introduced, itself included, may be
@@ -27,20 +32,24 @@ export class SpareRun {
     this.#choose = choose
   }
 
-  async damageEverywhere(scenario: Scenario, isEnough = (): boolean => false): Promise<void> {
-    for (let at = 0; at <= scenario.backend.changes.length && !isEnough(); at++) {
+  async damageEverywhere(scenario: Scenario, isEnough = (): boolean => false, from = 0): Promise<void> {
+    for (let at = from; at <= scenario.backend.changes.length && !isEnough(); at++) {
       const image = scenario.backend.crashImage({ kind: 'process', at })
       if (image.root === undefined) continue
-      for (const directory of [undefined, ...image.directories.keys()]) await this.#damage(scenario, at, image, directory)
+      for (const directory of [undefined, ...image.directories.keys()])
+        await this.#damage(scenario, at, image, directory)
     }
   }
 
   async #damage(scenario: Scenario, at: number, image: StoreImage, directory: number | undefined): Promise<void> {
     const files = filesOf(image).filter((file) => file.directory === directory)
     const [newest, previous] = manifestsOf(files)
-    if (newest === undefined || previous === undefined) return
+    if (newest === undefined) return
+    // A root with one generation is one that is being made, and so is a directory that no root names.
+    const isNamed = directory === undefined ? newest.file.name !== '1.manifest' : isNamedIn(image, directory)
+    if (!isNamed) return
     await this.#check(scenario, 'process', at, this.#flip(image, newest.file), `${newest.file.name} damaged`)
-    const own = files.filter(({ name }) => newest.names.has(name) && !previous.names.has(name))
+    const own = files.filter(({ name }) => newest.names.has(name) && !previous?.names.has(name))
     for (const file of own) {
       const damaged = this.#flip(image, file)
       await this.#check(scenario, 'process', at, damaged, `${directory}/${file.name} damaged`)
@@ -89,12 +98,23 @@ function manifestsOf(files: readonly StoredFile[]): Named[] {
         ...(patches === undefined ? [] : [`${patches.number}.patch`]),
         ...(graph === undefined ? [] : [`${graph.number}.graph`]),
       ])
-      return { file, names: new Set(names), firstWal: body.firstWal ?? 0 }
+      return {
+        file,
+        names: new Set(names),
+        firstWal: body.firstWal ?? 0,
+        directories: (body.collections ?? []).map(({ directory }) => directory),
+      }
     })
+}
+
+function isNamedIn(image: StoreImage, directory: number): boolean {
+  const [root] = manifestsOf(filesOf(image).filter((file) => file.directory === undefined))
+  return root?.directories.includes(directory) === true
 }
 
 type Numbered = { readonly number: number }
 type Body = {
+  readonly collections?: readonly { directory: number }[]
   readonly firstWal?: number
   readonly segments?: readonly { file: Numbered; tombstones?: Numbered; patches?: Numbered; graph?: Numbered }[]
 }
