@@ -39,6 +39,12 @@ export default defineConfig({
     include: ['test/**/*.test.ts'],
     globalSetup: ['test/kernel/setup.ts'],
     reporters: ['default', at('test/support/summary.ts')],
+    coverage: {
+      provider: 'v8',
+      include: ['src/**/*.ts'],
+      reporter: ['text-summary', 'json-summary'],
+      reportOnFailure: true,
+    },
     testTimeout: 60_000,
     hookTimeout: 60_000,
   },
