@@ -5,7 +5,7 @@
  * segments and in memtables is written anew. Manifests come last: until then the store holds no database.
  */
 import type { Database } from './api.ts'
-import type { Directory, StorageBackend } from './directory/directory.ts'
+import type { Directory, Lock, StorageBackend } from './directory/directory.ts'
 import { IsovecError, throwIfAborted } from './errors.ts'
 import type { Kernel } from './kernel/index.ts'
 import type { Progress } from './maintenance.ts'
@@ -44,13 +44,15 @@ export type StoreWork = {
 
 /**
  * Copies collections into an empty store.
- * @returns bytes that were copied of files
+ * @param compactBy opens the copy, for it to be compacted; undefined to leave it as it is
+ * @returns bytes of segments and graphs
  * @throws IsovecError `INVALID_ARGUMENT` if the store isn't empty, `LOCKED`, and as {@link copyCollection}
  */
 export function copyStore(
   kernel: Kernel,
   held: readonly Held[],
   backend: StorageBackend,
+  compactBy: ((backend: StorageBackend) => Promise<Database>) | undefined,
   { signal, onProgress }: StoreWork,
 ): Promise<number> {
   const total = held.reduce((sum, each) => sum + sizeOf(each), 0)
@@ -59,50 +61,40 @@ export function copyStore(
     done += count
     onProgress?.({ phase: 'copy', done, total })
   }
-  return createStore(backend, async (directoryOf, root) => {
+  return createStore(backend, async ({ root, backend: store }) => {
     const collections: CollectionPlace[] = []
     for (const each of held) {
-      const directory = collections.length + 1
-      await copyCollection(each, await directoryOf(directory), { signal, onBytes })
-      collections.push({ name: each.name, directory })
+      const number = collections.length + 1
+      await copyCollection(each, await store.directory(number, { create: true }), { signal, onBytes })
+      collections.push({ name: each.name, directory: number })
     }
     await createRoot(kernel, root, { nextDirectory: collections.length + 1, collections })
-    return done
+    return compactBy === undefined ? done : await compactStore(await compactBy(store), { signal, onProgress })
   })
 }
 
 /**
- * Compacts every collection of a store that was just made, and lets go of what came before. If that fails, the store is emptied.
+ * Compacts every collection of a database that was just made, lets go of what came before, and closes it.
  * @returns bytes of all files
  */
-export async function compactStore(
-  backend: StorageBackend,
-  open: (backend: StorageBackend) => Promise<Database>,
-  { signal, onProgress }: StoreWork,
-): Promise<number> {
+export async function compactStore(database: Database, { signal, onProgress }: StoreWork): Promise<number> {
   try {
-    const database = await open(backend)
-    try {
-      let bytes = 0
-      for (const name of await database.listCollections()) {
-        const collection = await database.openCollection(name)
-        await collection.compact({ signal, ...(onProgress === undefined ? {} : { onProgress }) })
-        // Two more generations, so that neither of those that are kept names what was merged.
-        await collection.configure({})
-        bytes += (await collection.stats()).bytes
-      }
-      return bytes
-    } finally {
-      await database.close()
+    let bytes = 0
+    for (const name of await database.listCollections()) {
+      const collection = await database.openCollection(name)
+      await collection.compact({ signal, ...(onProgress === undefined ? {} : { onProgress }) })
+      // Two more generations, so that neither of those that are kept names what was merged.
+      await collection.configure({})
+      bytes += (await collection.stats()).bytes
     }
-  } catch (error) {
-    await emptyStore(backend)
-    throw error
+    return bytes
+  } finally {
+    await database.close()
   }
 }
 
 /** Removes whatever is in a store that holds no whole database. */
-export async function emptyStore(backend: StorageBackend): Promise<void> {
+async function emptyStore(backend: StorageBackend): Promise<void> {
   // What can't be removed is told by the failure that is on its way.
   const directory = await backend.open({ create: false }).catch(() => undefined)
   for (const name of (await directory?.list().catch(() => [])) ?? []) await directory?.remove(name).catch(() => {})
@@ -120,30 +112,47 @@ function sizeOf({ snapshot }: Held): number {
   return size
 }
 
+/** An empty store that is being filled. */
+export type NewStore = {
+  readonly root: Directory
+  /** The store itself; whoever asks for its lock is lent the one that is held. */
+  readonly backend: StorageBackend
+}
+
 /**
- * Makes a database in an empty store: takes its lock and lets `fill` write the collections, then the root manifests. If anything fails,
- * all that was written goes again.
+ * Makes a database in an empty store: takes its lock and lets `fill` write whatever belongs in it. If anything fails, all that was written
+ * goes again before the lock is given back.
  * @throws IsovecError `INVALID_ARGUMENT` if the store isn't empty, `LOCKED`, and what `fill` throws
  */
-export async function createStore<T>(
-  backend: StorageBackend,
-  fill: (directoryOf: (number: number) => Promise<Directory>, root: Directory) => Promise<T>,
-): Promise<T> {
-  const directory = await backend.open({ create: true })
+export async function createStore<T>(backend: StorageBackend, fill: (store: NewStore) => Promise<T>): Promise<T> {
+  const root = await backend.open({ create: true })
   const lock = await backend.lock({ timeout: 0 })
   try {
-    if ((await directory.list()).length > 0 || (await backend.directories()).length > 0) {
+    if ((await root.list()).length > 0 || (await backend.directories()).length > 0) {
       throw invalid('destination', `${backend.location} is not empty`)
     }
     try {
-      return await fill((number) => backend.directory(number, { create: true }), directory)
+      return await fill({ root, backend: lending(backend, lock) })
     } catch (error) {
-      // A copy without its end is of no use.
+      // What lacks its end is of no use.
       await emptyStore(backend)
       throw error
     }
   } finally {
     await lock.release()
+  }
+}
+
+function lending(backend: StorageBackend, { primitive }: Lock): StorageBackend {
+  return {
+    kind: backend.kind,
+    location: backend.location,
+    exists: () => backend.exists(),
+    open: (options) => backend.open(options),
+    directories: () => backend.directories(),
+    directory: (number, options) => backend.directory(number, options),
+    removeDirectory: (number) => backend.removeDirectory(number),
+    lock: async () => ({ primitive, release: async () => {} }),
   }
 }
 

@@ -14,7 +14,7 @@ import type {
   VerifyReport,
 } from './api.ts'
 import { CollectionHandle } from './collection.ts'
-import { compactStore, copyStore, type Held } from './copy.ts'
+import { copyStore, type Held } from './copy.ts'
 import { CollectionCore } from './core.ts'
 import type { Directory, Lock, StorageBackend } from './directory/directory.ts'
 import { IsovecError, throwIfAborted } from './errors.ts'
@@ -232,8 +232,8 @@ export class LocalDatabase implements Database {
       const held = await this.#holdAll()
       try {
         const docs = held.reduce((sum, { snapshot }) => sum + liveCountOf(snapshot.sources), 0)
-        const copied = await copyStore(this.#kernel, held, backend, { signal, onProgress })
-        const bytes = isCompact ? await compactStore(backend, this.#others.open, { signal, onProgress }) : copied
+        const compactBy = isCompact ? this.#others.open : undefined
+        const bytes = await copyStore(this.#kernel, held, backend, compactBy, { signal, onProgress })
         return { collections: held.length, docs, bytes, elapsedMs: performance.now() - started }
       } finally {
         for (const { snapshot } of held) snapshot.release()

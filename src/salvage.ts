@@ -7,7 +7,7 @@
  */
 import type { CollectionOptions, Database, JsonObject, SalvagedCollection, SalvageReport, ToolOptions } from './api.ts'
 import { utf8Decode } from './codec/bytes.ts'
-import { createRoot, createStore, emptyStore } from './copy.ts'
+import { createRoot, createStore } from './copy.ts'
 import type { Directory, StorageBackend } from './directory/directory.ts'
 import { IsovecError, throwIfAborted } from './errors.ts'
 import { type Kernel, loadKernel } from './kernel/index.ts'
@@ -61,11 +61,11 @@ export async function salvage(
   const kernel = await loadKernel()
   const problems: FileReport[] = []
   const places = await findCollections(kernel, from, problems)
-  await createStore(target, (_, root) => createRoot(kernel, root, { nextDirectory: 1, collections: [] }))
-  try {
-    const database = await open(target, { mustExist: true }, platformBackend)
-    const collections: SalvagedCollection[] = []
+  return createStore(target, async ({ root, backend }) => {
+    await createRoot(kernel, root, { nextDirectory: 1, collections: [] })
+    const database = await open(backend, { mustExist: true }, platformBackend)
     try {
+      const collections: SalvagedCollection[] = []
       for (const [done, { name, number }] of places.entries()) {
         throwIfAborted(signal)
         onProgress?.({ phase: 'salvage', done, total: places.length })
@@ -73,14 +73,11 @@ export async function salvage(
         const salvaged = await salvageCollection(name, number, work)
         if (salvaged !== undefined) collections.push(salvaged)
       }
+      return { ok: problems.length === 0, collections, problems }
     } finally {
       await database.close()
     }
-    return { ok: problems.length === 0, collections, problems }
-  } catch (error) {
-    await emptyStore(target)
-    throw error
-  }
+  })
 }
 
 type Place = { readonly name: string; readonly number: number }

@@ -11,7 +11,7 @@ import type {
   SnapshotReport,
   ToolOptions,
 } from './api.ts'
-import { compactStore, createRoot, createStore, emptyStore } from './copy.ts'
+import { compactStore, createRoot, createStore } from './copy.ts'
 import type { Directory, StorageBackend } from './directory/directory.ts'
 import { IsovecError, throwIfAborted } from './errors.ts'
 import { loadKernel } from './kernel/index.ts'
@@ -59,25 +59,23 @@ async function restoreArchive(
   platformBackend: PlatformBackend,
 ): Promise<SnapshotReport> {
   const started = performance.now()
-  const bytes = await createStore(target, async (directoryOf, root) => {
+  return createStore(target, async ({ root, backend }) => {
     const manifests: [name: string, bytes: Uint8Array][] = []
-    const size = await unpack(archive, directoryOf, manifests, work)
+    const bytes = await unpack(archive, backend, manifests, work)
     if (manifests.length === 0) throw new IsovecError('CORRUPTION', 'the archive holds no database')
     // The root last: without it, what was cut short is no database.
     for (const [name, content] of manifests) await writeFile(root, name, (file) => file.append(content))
-    return size
-  })
-  try {
-    const database = await open(target, { readOnly: true }, platformBackend)
+    const database = await open(backend, { readOnly: true }, platformBackend)
     try {
       const { ok, files } = await database.verify({ full: true, ...optionsOf(work) })
       const bad = files.find((file) => !file.ok)
-      if (!ok)
+      if (!ok) {
         throw new IsovecError(
           'CORRUPTION',
           `${bad?.file}: ${bad?.problem}`,
           bad === undefined ? {} : { file: bad.file },
         )
+      }
       let docs = 0
       const names = await database.listCollections()
       for (const name of names) docs += await (await database.openCollection(name)).count()
@@ -85,10 +83,7 @@ async function restoreArchive(
     } finally {
       await database.close()
     }
-  } catch (error) {
-    await emptyStore(target)
-    throw error
-  }
+  })
 }
 
 /** Largest manifest that is kept in memory until all else is there. */
@@ -97,7 +92,7 @@ const manifestSizeMax = 1024 * 1024
 /** Writes the files of an archive, but for root manifests. Returns their bytes. */
 async function unpack(
   archive: ReadableStream<Uint8Array>,
-  directoryOf: (number: number) => Promise<Directory>,
+  backend: StorageBackend,
   manifests: [name: string, bytes: Uint8Array][],
   { signal, onProgress }: Work,
 ): Promise<number> {
@@ -122,7 +117,7 @@ async function unpack(
         manifests.push([name, new Uint8Array(await new Response(body).arrayBuffer())])
         continue
       }
-      const directory = directories.get(number) ?? (await directoryOf(number))
+      const directory = directories.get(number) ?? (await backend.directory(number, { create: true }))
       directories.set(number, directory)
       await writeFile(directory, name, async (file) => {
         const pieces = body.getReader()
@@ -204,13 +199,10 @@ export async function mergeDatabases(
     for (const place of places) sources.push(await open(place, { readOnly: true }, platformBackend))
     const plans = await planMerge(sources as [Database, Database])
     const kernel = await loadKernel()
-    await createStore(target, (_, root) => createRoot(kernel, root, { nextDirectory: 1, collections: [] }))
-    try {
-      return await fillMerged(plans, target, work, platformBackend)
-    } catch (error) {
-      await emptyStore(target)
-      throw error
-    }
+    return await createStore(target, async ({ root, backend }) => {
+      await createRoot(kernel, root, { nextDirectory: 1, collections: [] })
+      return fillMerged(plans, () => open(backend, { mustExist: true }, platformBackend), work)
+    })
   } finally {
     for (const source of sources) await source.close()
   }
@@ -259,12 +251,11 @@ function checkAlike(collection: string, { options: one }: Collection, { options:
 
 async function fillMerged(
   plans: readonly MergePlan[],
-  target: StorageBackend,
+  openTarget: () => Promise<Database>,
   work: Work,
-  platformBackend: PlatformBackend,
 ): Promise<MergeReport> {
   const started = performance.now()
-  const database = await open(target, { mustExist: true }, platformBackend)
+  const database = await openTarget()
   let docs = 0
   let replaced = 0
   try {
@@ -276,7 +267,7 @@ async function fillMerged(
   } finally {
     await database.close()
   }
-  await compactStore(target, (place) => open(place, { mustExist: true }, platformBackend), work)
+  await compactStore(await openTarget(), work)
   return { collections: plans.length, docs, replaced, elapsedMs: performance.now() - started }
 }
 

@@ -86,6 +86,27 @@ describe('a snapshot', () => {
     expect(digestOf(await readContents(docs))).toBe(digestOf(contents))
   })
 
+  test('holds its place until it is whole', async () => {
+    const db = await opened(memoryBackend())
+    await filled(db)
+    const place = memoryBackend()
+    const attempts: Promise<string>[] = []
+    await db.snapshot(place, {
+      compact: true,
+      onProgress: () => {
+        const attempt = openDatabase(place).then(
+          () => 'opened',
+          ({ code }: { code: string }) => code,
+        )
+        attempts.push(attempt)
+      },
+    })
+    const codes = new Set(await Promise.all(attempts))
+    expect(attempts.length).toBeGreaterThan(3)
+    expect(codes).toEqual(new Set(['LOCKED']))
+    await (await openDatabase(place)).close()
+  })
+
   test('goes to a folder, and from a reader', async () => {
     const place = memoryBackend()
     const db = await opened(place)
