@@ -2,28 +2,9 @@
  * What storage and search share: sources of rows, and snapshots of them.
  */
 import type { Bitmap } from './codec/bitmap.ts'
+import type { Condition } from './condition.ts'
 import type { VectorImage } from './kernel/index.ts'
 import type { Slice } from './slice.ts'
-
-/** A value that a filter compares with. */
-export type Scalar = string | number | boolean | null
-
-/**
- * A test of the values at one path of a payload. Values compare within their type only: numbers as numbers (-0 equals 0), strings by
- * UTF-16 code units, `false` before `true`, `null` with `null`. It holds for a row if it holds for one of the row's values.
- */
-export type Condition =
-  /** Something is there: `null`, an object or an empty list too. */
-  | { readonly kind: 'exists' }
-  /** One of `values`, which are distinct. */
-  | { readonly kind: 'equal'; readonly values: readonly Scalar[] }
-  | {
-      readonly kind: 'range'
-      readonly operator: 'gt' | 'gte' | 'lt' | 'lte'
-      readonly value: string | number | boolean
-    }
-  /** A string that begins with `value`. */
-  | { readonly kind: 'prefix'; readonly value: string }
 
 /** What the payloads of a source's rows hold, by path. */
 export interface AttributeColumns {

@@ -23,7 +23,7 @@ const rows: readonly (readonly string[])[] = [
   ['storage/', 'search/'],
   ['snapshot.ts'],
   ['directory/', 'kernel/'],
-  ['codec/', 'slice.ts'],
+  ['codec/', 'slice.ts', 'condition.ts'],
   ['errors.ts'],
 ]
 

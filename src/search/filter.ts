@@ -1,14 +1,13 @@
 /**
- * Filters: parsed from what callers write into a small tree, which is then evaluated on one document or over all rows of a source.
+ * Filters: parsed from what callers write into a small tree, which is then evaluated over all rows of a source.
  *
  * The words are MongoDB's, the rules differ on purpose where MongoDB's are known to surprise. A condition speaks of the values at a path:
  * of the elements, where an array stands at its end. What is missing fulfils no condition, negated ones included, but
  * `$exists: false`. Only `$not` and `$nor` negate whatever they hold.
  */
 import { Bitmap } from '../codec/bitmap.ts'
-import type { JsonObject, JsonValue } from '../codec/json.ts'
+import type { Condition, Scalar } from '../condition.ts'
 import { assert, IsovecError } from '../errors.ts'
-import type { Condition, Scalar } from '../snapshot.ts'
 
 /** A filter that was checked and shares nothing with the caller. Constants stand only at the root, `not` holds no `not`. */
 export type FilterNode =
@@ -278,92 +277,6 @@ function read<T>(at: string, access: () => T): T {
 
 function invalid(field: string, problem: string): IsovecError {
   return new IsovecError('INVALID_ARGUMENT', `${field}: ${problem}`, { field })
-}
-
-/**
- * Whether a document passes. O(nodes · values at their paths).
- *
- * @param payload as JSON was parsed; undefined if the document has none
- */
-export function evaluate(node: FilterNode, id: string, payload: JsonObject | undefined): boolean {
-  switch (node.kind) {
-    case 'all':
-      return true
-    case 'none':
-      return false
-    case 'and':
-      return node.nodes.every((part) => evaluate(part, id, payload))
-    case 'or':
-      return node.nodes.some((part) => evaluate(part, id, payload))
-    case 'not':
-      return !evaluate(node.node, id, payload)
-    case 'leaf':
-      if (node.path === idPath) return meets(id, node.condition)
-      return payload !== undefined && holds(payload, node.path, 0, node.condition)
-  }
-}
-
-/** Whether a condition holds for some value at what is left of a path from `start` on. */
-function holds(object: JsonObject, path: string, start: number, condition: Condition): boolean {
-  const dot = path.indexOf('.', start)
-  const key = dot < 0 ? path.slice(start) : path.slice(start, dot)
-  if (!Object.hasOwn(object, key)) return false
-  const value = object[key]!
-  if (dot >= 0) {
-    if (!Array.isArray(value)) return isObject(value) && holds(value, path, dot + 1, condition)
-    return value.some((element) => isObject(element) && holds(element, path, dot + 1, condition))
-  }
-  if (condition.kind === 'exists' || !Array.isArray(value)) return meets(value, condition)
-  return value.some((element) => meets(element, condition))
-}
-
-function isObject(value: JsonValue): value is JsonObject {
-  return typeof value === 'object' && value !== null && !Array.isArray(value)
-}
-
-function meets(value: JsonValue, condition: Condition): boolean {
-  switch (condition.kind) {
-    case 'exists':
-      return true
-    case 'equal':
-      return includes(condition.values, value)
-    case 'prefix':
-      return typeof value === 'string' && value.startsWith(condition.value)
-    case 'range':
-      return typeof value === typeof condition.value && compares(value as string, condition.operator, condition.value)
-  }
-}
-
-/** Both sides are of one type: numbers, strings or booleans. */
-function compares(
-  value: string | number | boolean,
-  operator: 'gt' | 'gte' | 'lt' | 'lte',
-  bound: typeof value,
-): boolean {
-  switch (operator) {
-    case 'gt':
-      return value > bound
-    case 'gte':
-      return value >= bound
-    case 'lt':
-      return value < bound
-    case 'lte':
-      return value <= bound
-  }
-}
-
-/** Values from which on a list is looked up in a set. */
-const setSizeMin = 16
-const sets = new WeakMap<readonly Scalar[], Set<unknown>>()
-
-function includes(values: readonly Scalar[], value: JsonValue): boolean {
-  if (values.length < setSizeMin) return (values as readonly unknown[]).includes(value)
-  let set = sets.get(values)
-  if (set === undefined) {
-    set = new Set(values)
-    sets.set(values, set)
-  }
-  return set.has(value)
 }
 
 /** Rows for which a condition holds: a set of its own, which is changed in place. */

@@ -3,9 +3,10 @@
  */
 import { Bitmap } from '../codec/bitmap.ts'
 import { hasLoneSurrogate } from '../codec/bytes.ts'
+import { type Condition, meets } from '../condition.ts'
 import type { Slice } from '../slice.ts'
-import type { Condition, SearchSource, Snapshot } from '../snapshot.ts'
-import { evaluate, type FilterNode, idPath, selectRows } from './filter.ts'
+import type { SearchSource, Snapshot } from '../snapshot.ts'
+import { type FilterNode, idPath, selectRows } from './filter.ts'
 
 /** Rows of sources that pass a filter and that a snapshot sees. */
 export type OpenRows = ReadonlyMap<SearchSource, Bitmap>
@@ -115,10 +116,9 @@ function matchIds(
 }
 
 async function compareIds(source: SearchSource, condition: Condition, rows: Bitmap, slice: Slice): Promise<Bitmap> {
-  const test: FilterNode = { kind: 'leaf', path: idPath, condition }
   if (!source.areIdsLoaded) await source.loadIds()
   for (let row = 0; row < rows.length; row++) {
-    if (evaluate(test, source.idAt(row), undefined)) rows.add(row)
+    if (meets(source.idAt(row), condition)) rows.add(row)
     if (row % idsPerLook === 0 && slice.isOver) await slice.next()
   }
   return rows

@@ -2,7 +2,8 @@
  * The values of payloads as they come: a tree of paths and a log of (value, row), chained by path. What a segment's columns are built
  * from, and what a memtable is filtered by.
  */
-import { isAddressable, isRecord, parsePayload } from './attribute.ts'
+import { isAddressable, isRecord } from '../condition.ts'
+import { parsePayload } from './attribute.ts'
 import { KeyTable } from './key-table.ts'
 import { KeyEncoder } from './value-key.ts'
 

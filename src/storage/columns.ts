@@ -3,10 +3,11 @@
  */
 import { Bitmap } from '../codec/bitmap.ts'
 import { viewOf } from '../codec/bytes.ts'
+import { type Condition, holdsAt } from '../condition.ts'
 import { IsovecError } from '../errors.ts'
 import { Slice } from '../slice.ts'
-import type { AttributeColumns, Condition } from '../snapshot.ts'
-import { holdsAt, parsePayload } from './attribute.ts'
+import type { AttributeColumns } from '../snapshot.ts'
+import { parsePayload } from './attribute.ts'
 import { Column, type ColumnPlace, openColumn } from './column.ts'
 import { columnsHeaderSize } from './column-builder.ts'
 import { paddingSize } from './row-list.ts'

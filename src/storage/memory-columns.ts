@@ -2,9 +2,10 @@
  * Attribute columns of rows in memory that are still being added to.
  */
 import { Bitmap } from '../codec/bitmap.ts'
+import { type Condition, holdsAt } from '../condition.ts'
 import type { Slice } from '../slice.ts'
-import type { AttributeColumns, Condition } from '../snapshot.ts'
-import { holdsAt, parsePayload } from './attribute.ts'
+import type { AttributeColumns } from '../snapshot.ts'
+import { parsePayload } from './attribute.ts'
 import { type AttributeLimits, AttributeLog, noValue, type PathNode } from './attribute-log.ts'
 import { runAsFar } from './steps.ts'
 import { compareBytes, type KeyTest, keyTestOf } from './value-key.ts'

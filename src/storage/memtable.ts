@@ -5,10 +5,11 @@
  * is copied for it.
  */
 import type { Bitmap } from '../codec/bitmap.ts'
+import type { Condition } from '../condition.ts'
 import { assert, IsovecError } from '../errors.ts'
 import type { Quantizer, VectorImage } from '../kernel/index.ts'
 import type { Slice } from '../slice.ts'
-import type { Condition, IdKey, MergeSource } from '../snapshot.ts'
+import type { IdKey, MergeSource } from '../snapshot.ts'
 import { MemoryColumns } from './memory-columns.ts'
 import type { StorageContext } from './segment.ts'
 import { Tombstones } from './tombstones.ts'

@@ -8,10 +8,10 @@
 import type { Bitmap } from '../codec/bitmap.ts'
 import { readUint64, utf8Encode, viewOf, writeUint64 } from '../codec/bytes.ts'
 import { payloadSizeMax } from '../codec/json.ts'
+import type { Condition } from '../condition.ts'
 import type { Directory } from '../directory/directory.ts'
 import type { Kernel } from '../kernel/index.ts'
 import type { Slice } from '../slice.ts'
-import type { Condition } from '../snapshot.ts'
 import {
   type CompanionFile,
   companionError,

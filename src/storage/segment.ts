@@ -5,6 +5,7 @@
  */
 import type { Bitmap } from '../codec/bitmap.ts'
 import { readUint64, utf8Encode, writeUint64 } from '../codec/bytes.ts'
+import type { Condition } from '../condition.ts'
 import type { Directory, RandomAccessFile } from '../directory/directory.ts'
 import { assert, IsovecError, throwIfAborted } from '../errors.ts'
 import {
@@ -19,7 +20,7 @@ import {
   vectorStride,
 } from '../kernel/index.ts'
 import { Slice } from '../slice.ts'
-import type { Beam, Condition, IdKey, MergeSource } from '../snapshot.ts'
+import type { Beam, IdKey, MergeSource } from '../snapshot.ts'
 import { type Columns, openColumns } from './columns.ts'
 import { copyBytes } from './copy-file.ts'
 import { fileName } from './file-names.ts'

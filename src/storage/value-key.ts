@@ -5,7 +5,7 @@
  * carries lone surrogates; of a long one only the head and a hash are kept, so that a text isn't stored twice.
  */
 import { viewOf } from '../codec/bytes.ts'
-import type { Condition, Scalar } from '../snapshot.ts'
+import type { Condition, Scalar } from '../condition.ts'
 
 /** First byte of a key. A *text* is a string whose body would be longer than {@link stringSizeMax}. */
 export const tags = { null: 0, boolean: 1, number: 2, string: 3, text: 4 } as const

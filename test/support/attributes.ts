@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import type { Bitmap } from '../../src/codec/bitmap.ts'
-import type { Condition, Scalar } from '../../src/snapshot.ts'
+import type { Condition, Scalar } from '../../src/condition.ts'
 
 // Documents and conditions that meet often, and what a condition means, told in another way than the columns tell it.
 

@@ -2,7 +2,7 @@
  * What filters mean, written from their description and in no hurry: filters are read as they stand, and the values at a path are listed
  * before anything is asked of them.
  */
-import type { Condition } from '../../src/snapshot.ts'
+import type { Condition } from '../../src/condition.ts'
 
 export type RawFilter = { readonly [key: string]: unknown }
 
