@@ -5,6 +5,7 @@
  * segments and in memtables is written anew. Manifests come last: until then the store holds no database.
  */
 import type { Database } from './api.ts'
+import type { Held } from './core.ts'
 import type { Directory, Lock, StorageBackend } from './directory/directory.ts'
 import { IsovecError, throwIfAborted } from './errors.ts'
 import type { Kernel } from './kernel/index.ts'
@@ -16,7 +17,7 @@ import type { CollectionState } from './state.ts'
 import { type CollectionBody, collectionFormat, type SegmentState } from './storage/collection-manifest.ts'
 import { rowsVisibleAt } from './storage/copied-rows.ts'
 import { copyFile } from './storage/copy-file.ts'
-import { fileName } from './storage/file-names.ts'
+import { fileName, parseFileName } from './storage/file-names.ts'
 import { Generations } from './storage/generations.ts'
 import { verifyGraph } from './storage/graph-file.ts'
 import { Memtable } from './storage/memtable.ts'
@@ -32,9 +33,6 @@ type CopyOptions = {
   /** Is told how many bytes more were copied. */
   readonly onBytes: (count: number) => void
 }
-
-/** A collection as of a moment, to be copied. */
-export type Held = { readonly name: string; readonly state: CollectionState; readonly snapshot: Snapshot }
 
 /** How long work is watched and ended. */
 export type StoreWork = {
@@ -93,14 +91,12 @@ export async function compactStore(database: Database, { signal, onProgress }: S
   }
 }
 
-/** Removes whatever is in a store that holds no whole database. */
-async function emptyStore(backend: StorageBackend): Promise<void> {
-  // What can't be removed is told by the failure that is on its way.
-  const directory = await backend.open({ create: false }).catch(() => undefined)
-  for (const name of (await directory?.list().catch(() => [])) ?? []) await directory?.remove(name).catch(() => {})
-  for (const number of await backend.directories().catch(() => [])) {
-    await backend.removeDirectory(number).catch(() => {})
+/** Removes what was made in a store that holds no whole database. What can't be removed is told by the failure that is on its way. */
+async function emptyStore(backend: StorageBackend, root: Directory, made: ReadonlySet<number>): Promise<void> {
+  for (const name of await root.list().catch(() => [])) {
+    if (parseFileName(name) !== undefined) await root.remove(name).catch(() => {})
   }
+  for (const number of made) await backend.removeDirectory(number).catch(() => {})
 }
 
 /** Bytes that copying a collection will at least write. */
@@ -131,11 +127,12 @@ export async function createStore<T>(backend: StorageBackend, fill: (store: NewS
     if ((await root.list()).length > 0 || (await backend.directories()).length > 0) {
       throw invalid('destination', `${backend.location} is not empty`)
     }
+    const made = new Set<number>()
     try {
-      return await fill({ root, backend: lending(backend, lock) })
+      return await fill({ root, backend: lending(backend, lock, made) })
     } catch (error) {
       // What lacks its end is of no use.
-      await emptyStore(backend)
+      await emptyStore(backend, root, made)
       throw error
     }
   } finally {
@@ -143,14 +140,18 @@ export async function createStore<T>(backend: StorageBackend, fill: (store: NewS
   }
 }
 
-function lending(backend: StorageBackend, { primitive }: Lock): StorageBackend {
+/** @param made is told the numbers of directories that are made */
+function lending(backend: StorageBackend, { primitive }: Lock, made: Set<number>): StorageBackend {
   return {
     kind: backend.kind,
     location: backend.location,
     exists: () => backend.exists(),
     open: (options) => backend.open(options),
     directories: () => backend.directories(),
-    directory: (number, options) => backend.directory(number, options),
+    directory: (number, options) => {
+      if (options.create) made.add(number)
+      return backend.directory(number, options)
+    },
     removeDirectory: (number) => backend.removeDirectory(number),
     lock: async () => ({ primitive, release: async () => {} }),
   }
@@ -166,7 +167,7 @@ export async function createRoot(kernel: Kernel, root: Directory, body: RootBody
  * @throws IsovecError `CORRUPTION` if something in it is damaged, `STALE_READER`, `ABORTED`, `QUOTA_EXCEEDED`, `IO`
  */
 async function copyCollection(
-  { state, snapshot }: Held,
+  { state, body: { options, isIndexDropped }, snapshot }: Held,
   directory: Directory,
   { signal, onBytes }: CopyOptions,
 ): Promise<void> {
@@ -182,7 +183,7 @@ async function copyCollection(
       segments.push(await copySegment(source, state, target, snapshot.sequence, takeFileNumber, { signal, onBytes }))
     }
   }
-  const fresh = await writeMemtables(snapshot, state, target, takeFileNumber, slice)
+  const fresh = await writeMemtables(snapshot, options.quantization, target, takeFileNumber, slice)
   if (fresh !== undefined) segments.push(fresh)
   const firstWal = takeFileNumber()
   const wal = await WalWriter.create(kernel, directory, firstWal, uuid, snapshot.sequence, undefined)
@@ -192,11 +193,11 @@ async function copyCollection(
     await wal.abandon()
   }
   const body: CollectionBody = {
-    options: state.options,
+    options,
     nextFile: Math.max(nextFile, ...segments.map(({ graph }) => graph?.number ?? 0)) + 1,
     firstWal,
     lastSequence: snapshot.sequence,
-    isIndexDropped: state.body.isIndexDropped,
+    isIndexDropped,
     segments,
   }
   await Generations.create(kernel, directory, collectionFormat, uuid, body)
@@ -267,7 +268,7 @@ async function copyGraph(
 /** Makes one segment of what no segment holds; undefined if that is nothing. */
 async function writeMemtables(
   { sources, sequence }: Snapshot,
-  { options }: CollectionState,
+  quantization: CollectionBody['options']['quantization'],
   target: StorageContext,
   takeFileNumber: () => number,
   slice: Slice,
@@ -279,7 +280,7 @@ async function writeMemtables(
     if (rows.length > 0) runs.push({ source, rows, sequence })
   }
   if (runs.length === 0) return undefined
-  const segment = await writeSegment(target, takeFileNumber(), runs, options.quantization, slice)
+  const segment = await writeSegment(target, takeFileNumber(), runs, quantization, slice)
   segment.release()
   await segment.closeFile()
   return { file: segment.file }

@@ -7,7 +7,16 @@ import type { Recovered } from './recovery.ts'
 import { Pace } from './slice.ts'
 import type { Snapshot } from './snapshot.ts'
 import type { CollectionState } from './state.ts'
+import type { CollectionBody } from './storage/collection-manifest.ts'
 import { Writer } from './writer.ts'
+
+/** A collection as of a moment, to be copied. */
+export type Held = {
+  readonly name: string
+  readonly state: CollectionState
+  readonly body: CollectionBody
+  readonly snapshot: Snapshot
+}
 
 /** One open collection with everything that works on it; handles share it. */
 export class CollectionCore {
@@ -16,6 +25,8 @@ export class CollectionCore {
   #writer: Writer
   #maintenance: Maintenance
   isClosed = false
+  /** States that were replaced and of which somebody still holds a snapshot. */
+  #retired: readonly CollectionState[] = []
   readonly #report: (error: IsovecError, name: string) => void
   readonly #reads = new Set<Promise<unknown>>()
   readonly #pace = new Pace()
@@ -63,11 +74,9 @@ export class CollectionCore {
 
   /**
    * Puts a later state of the files, which another process writes, in place of this one. Reads under way end on the old one.
-   * @param read opens it, once everything that was asked for before has begun
    */
-  refresh(read: () => Promise<Recovered>): Promise<void> {
+  refresh(recovered: Recovered): Promise<void> {
     return this.writer.inTurn(async () => {
-      const recovered = await read()
       if (this.isClosed) return recovered.state.dispose()
       const before = this.#state
       const { state, writer, maintenance } = this.#adopt(recovered)
@@ -75,6 +84,7 @@ export class CollectionCore {
       this.#writer = writer
       this.#maintenance = maintenance
       before.retire()
+      this.#retired = [...this.#retired, before].filter(({ hasOpenFiles }) => hasOpenFiles)
     })
   }
 
@@ -101,6 +111,7 @@ export class CollectionCore {
       await Promise.allSettled(this.#reads)
       await this.state.endCommits()
       await this.state.dispose()
+      for (const state of this.#retired) await state.dispose()
     }
   }
 
@@ -158,12 +169,13 @@ export class CollectionCore {
    * Holds the state of the moment in which others have arrived as well: several collections as of one moment.
    * @param arrive is called once everything that was asked for before has taken effect; later writes wait from then on
    */
-  holdWith(arrive: () => void, others: Promise<unknown>): Promise<Snapshot> {
+  holdWith(arrive: () => void, others: Promise<unknown>): Promise<Held> {
     return new Promise((resolve, reject) => {
       const turn = this.writer.inTurn(async () => {
         arrive()
         await others
-        resolve(this.state.snapshot())
+        const { state, name } = this
+        resolve({ name, state, body: state.body, snapshot: state.snapshot() })
       })
       turn.catch(reject)
     })

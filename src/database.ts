@@ -14,8 +14,8 @@ import type {
   VerifyReport,
 } from './api.ts'
 import { CollectionHandle } from './collection.ts'
-import { copyStore, type Held } from './copy.ts'
-import { CollectionCore } from './core.ts'
+import { copyStore } from './copy.ts'
+import { CollectionCore, type Held } from './core.ts'
 import type { Directory, Lock, StorageBackend } from './directory/directory.ts'
 import { IsovecError, throwIfAborted } from './errors.ts'
 import type { ImagePool, Kernel } from './kernel/index.ts'
@@ -235,6 +235,10 @@ export class LocalDatabase implements Database {
         const compactBy = isCompact ? this.#others.open : undefined
         const bytes = await copyStore(this.#kernel, held, backend, compactBy, { signal, onProgress })
         return { collections: held.length, docs, bytes, elapsedMs: performance.now() - started }
+      } catch (error) {
+        const isDropped = error instanceof IsovecError && error.code === 'CLOSED' && !this.#ending.signal.aborted
+        if (!isDropped) throw error
+        throw new IsovecError('COLLECTION_NOT_FOUND', 'a collection was dropped while it was copied', { cause: error })
       } finally {
         for (const { snapshot } of held) snapshot.release()
       }
@@ -244,12 +248,12 @@ export class LocalDatabase implements Database {
   /** All collections as of one moment. */
   #holdAll(): Promise<Held[]> {
     return this.#change(async ({ collections }) => {
-      const cores: { name: string; core: CollectionCore }[] = []
+      const cores: CollectionCore[] = []
       for (const { name, directory } of collections) {
         const core = await this.#coreAt(directory, name)
         // What is damaged is copied from what stands in for it.
         await core.state.prove()
-        cores.push({ name, core })
+        cores.push(core)
       }
       let arrived = 0
       let begin = (): void => {}
@@ -259,9 +263,7 @@ export class LocalDatabase implements Database {
       const arrive = (): void => {
         if (++arrived === cores.length) begin()
       }
-      const holding = cores.map(({ core }) => core.holdWith(arrive, all))
-      const snapshots = await Promise.all(holding)
-      return cores.map(({ name, core }, i) => ({ name, state: core.state, snapshot: snapshots[i]! }))
+      return Promise.all(cores.map((core) => core.holdWith(arrive, all)))
     })
   }
 
@@ -276,9 +278,10 @@ export class LocalDatabase implements Database {
     return this.#longWork(checkSignal(options?.signal), async (signal) => {
       const files: FileReport[] = []
       const work = { isFull, signal, add: (report: FileReport) => void files.push(report) }
-      const root = await this.#readable(this.#directory)
-      await verifyManifests(this.#kernel, root, rootFormat, '', work)
-      const { collections } = await this.#change(async (body) => body)
+      const { collections } = await this.#change(async (body) => {
+        await verifyManifests(this.#kernel, await this.#readable(this.#directory), rootFormat, '', work)
+        return body
+      })
       for (const [done, place] of collections.entries()) {
         onProgress?.({ phase: 'verify', done, total: collections.length })
         await this.#verifyAt(place.directory, work)
@@ -292,28 +295,28 @@ export class LocalDatabase implements Database {
   async #verifyAt(number: number, work: VerifyWork): Promise<void> {
     const found: FileReport[] = []
     const isNamed = (body: RootBody): boolean => body.collections.some(({ directory }) => directory === number)
-    const verify = async (): Promise<void> => {
+    const verify = async (betweenCommits: <T>(run: () => Promise<T>) => Promise<T>): Promise<void> => {
       const prefix = `${number}/`
       const add = (report: FileReport): void => void found.push(report)
       try {
         const directory = await this.#backend.directory(number, { create: false })
-        await verifyCollection(this.#shared, await this.#readable(directory), prefix, { ...work, add })
+        await verifyCollection(this.#shared, await this.#readable(directory), prefix, { ...work, add }, betweenCommits)
       } catch (error) {
         if (!(error instanceof IsovecError) || error.code !== 'NOT_FOUND') throw error
         add({ file: prefix, ok: false, problem: error.message })
       }
     }
-    const letGo = await this.#change(async (body) => {
+    const open = await this.#change(async (body) => {
       if (!isNamed(body)) return undefined
       const opening = this.#cores.get(number)
-      if (opening !== undefined) return (await opening).state.holdFiles()
-      await verify()
-      return undefined
+      if (opening === undefined) return verify((run) => run())
+      const { state } = await opening
+      return { state, letGo: state.holdFiles() }
     })
     try {
-      if (letGo !== undefined) await verify()
+      if (open !== undefined) await verify((run) => open.state.betweenCommits(run))
     } finally {
-      letGo?.()
+      open?.letGo()
     }
     // What was dropped meanwhile is missing rightly.
     if (isNamed(this.#root.current.body)) for (const report of found) work.add(report)
@@ -344,17 +347,29 @@ export class LocalDatabase implements Database {
     // Whoever holds the lock sees everything anyway.
     if (this.#lock !== undefined) return this.#change(async () => {})
     await this.#change(async () => {
-      this.#root = await readRoot(this.#kernel, this.#directory, this.#backend)
-      const named = new Map(this.#root.current.body.collections.map(({ name, directory }) => [directory, name]))
-      for (const [number, opening] of [...this.#cores]) {
-        const core = await opening
-        const name = named.get(number)
-        if (name === undefined) {
-          this.#cores.delete(number)
-          await core.close()
-          continue
+      const root = await readRoot(this.#kernel, this.#directory, this.#backend)
+      const named = new Map(root.current.body.collections.map(({ name, directory }) => [directory, name]))
+      const read: { core: CollectionCore; name: string; recovered: Recovered }[] = []
+      const gone: [number, CollectionCore][] = []
+      try {
+        for (const [number, opening] of this.#cores) {
+          const core = await opening
+          const name = named.get(number)
+          if (name === undefined) gone.push([number, core])
+          else read.push({ core, name, recovered: await this.#readFiles(number, name) })
         }
-        await core.refresh(() => this.#readFiles(number, name))
+      } catch (error) {
+        // All of them move on, or none.
+        for (const { recovered } of read) await recovered.state.dispose()
+        throw error
+      }
+      this.#root = root
+      for (const [number, core] of gone) {
+        this.#cores.delete(number)
+        await core.close()
+      }
+      for (const { core, name, recovered } of read) {
+        await core.refresh(recovered)
         core.name = name
       }
     })

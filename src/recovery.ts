@@ -193,7 +193,7 @@ async function openCurrent(
     if (!isClean || isPatched) for (const segment of segments) if (!segment.isProven) await segment.verify()
     await replay(state, pending, slice)
     const replayed = pending.map(({ record }) => record)
-    if (segments.some(({ isProven }) => !isProven)) state.openSpare = spareOf(state)
+    state.setSpare(segments.some(({ isProven }) => !isProven) ? spareOf(state) : undefined)
     return { state, replayed, isClean }
   } catch (error) {
     if (state === undefined) await closeAll(segments)

@@ -171,6 +171,10 @@ class Gathering {
   readonly #signal: AbortSignal | undefined
   readonly #known = new Map<string, Known>()
   readonly #segments: Segment[] = []
+  /** Sequences of batches that logs hold, the last one that is known to have been written, and the logs that others have sealed. */
+  readonly #sequences = new Set<number>()
+  #lastSequence = 0
+  readonly #sealed = new Set<number>()
 
   constructor(context: StorageContext, prefix: string, problems: FileReport[], signal: AbortSignal | undefined) {
     this.#context = context
@@ -192,6 +196,20 @@ class Gathering {
       if (file?.kind === 'wal' && file.number >= firstWal) numbers.push(file.number)
     }
     for (const number of numbers.sort((a, b) => a - b)) await this.#takeLog(number)
+    this.#noteMissing(bodies, numbers)
+  }
+
+  /** Notes logs that are not there, and batches that no log holds though later ones, or seals, say that they were written. */
+  #noteMissing(bodies: readonly CollectionBody[], numbers: readonly number[]): void {
+    for (const number of new Set([...bodies.map(({ firstWal }) => firstWal), ...this.#sealed])) {
+      if (numbers.includes(number) || number < Math.min(...bodies.map(({ firstWal }) => firstWal))) continue
+      this.#problems.push({ file: this.#prefix + fileName(number, 'wal'), ok: false, problem: 'the log is missing' })
+    }
+    const from = Math.min(...bodies.map(({ lastSequence }) => lastSequence))
+    let missing = Math.max(0, this.#lastSequence - from)
+    for (const sequence of this.#sequences) if (sequence > from) missing--
+    if (missing === 0) return
+    this.#problems.push({ file: this.#prefix, ok: false, problem: `${missing} batches of the logs are missing` })
   }
 
   /** Documents that are alive and whole; the ids of those that are not are added to `lost`. */
@@ -294,12 +312,18 @@ class Gathering {
     const name = fileName(number, 'wal')
     const found = await this.#attempt(name, () => salvageWal(kernel, directory, uuid, number))
     if (found === undefined) return
+    if (found.predecessor !== undefined) {
+      this.#sealed.add(found.predecessor.number)
+      this.#lastSequence = Math.max(this.#lastSequence, found.predecessor.lastSequence)
+    }
     if (found.skipped > 0) {
       const problem = `${found.skipped} bytes are no valid records: the torn end of the log, or damage`
       this.#problems.push({ file: this.#prefix + name, ok: false, problem })
     }
     for (const { bytes, sequence, offset } of found.records) {
       throwIfAborted(this.#signal)
+      this.#sequences.add(sequence)
+      this.#lastSequence = Math.max(this.#lastSequence, sequence)
       const operations = await this.#attempt(name, async () => decodeBatch(bytes, dimension, name, offset))
       for (const operation of operations ?? []) {
         const { id } = operation

@@ -83,7 +83,7 @@ export class CollectionState {
   /** Is told of damage that was made good and costs nothing. */
   onFault: (error: IsovecError) => void = () => {}
   /** Opens what the newest generation is replaced by if something that it introduced is damaged; set until that is proven whole. */
-  openSpare: (() => Promise<Spare>) | undefined
+  openSpare: (() => Promise<Spare>) | undefined = undefined
   /** Where the newest log on disk ended, if this process has not begun one of its own. */
   pendingSeal: Seal | undefined
 
@@ -98,8 +98,11 @@ export class CollectionState {
   #fallingBack: Promise<void> | undefined
   /** Segments that were given up, and what was being made of them: none is ever committed. */
   #stale: ReadonlySet<Segment> = new Set()
+  /** Deletes that met no document, for as long as there may be something to fall back to. */
+  #unmet: { readonly key: IdKey; readonly sequence: number }[] | undefined = []
   #isEnded = false
   #isDisposed = false
+  #isRetired = false
 
   constructor(
     context: StorageContext,
@@ -116,6 +119,12 @@ export class CollectionState {
     this.lastSequence = this.body.lastSequence
     for (const segment of segments) this.register(segment)
     this.active = this.#newMemtable()
+  }
+
+  /** Sets {@link openSpare}, once what was logged has been applied. */
+  setSpare(openSpare: (() => Promise<Spare>) | undefined): void {
+    this.openSpare = openSpare
+    if (openSpare === undefined) this.#unmet = undefined
   }
 
   /**
@@ -162,6 +171,11 @@ export class CollectionState {
     const list = [...segments, ...sealed.map(({ memtable }) => memtable), active]
     this.#sources = { segments, sealed, active, list }
     return list
+  }
+
+  /** Whether any segment is open, in use or not. */
+  get hasOpenFiles(): boolean {
+    return this.#open.size > 0
   }
 
   /** The state as of now, for as long as it's held. */
@@ -217,7 +231,7 @@ export class CollectionState {
       }
       const segment = this.segments.find(({ isProven }) => !isProven)
       if (segment === undefined) {
-        this.openSpare = undefined
+        this.setSpare(undefined)
         return
       }
       segment.retain()
@@ -296,12 +310,26 @@ export class CollectionState {
         if (sequence > lastSequence) kill(newestFirst, this.#keyAt(segment, row), sequence)
       }
     }
+    if (memtable !== undefined) this.#killLeftOut(newestFirst)
     this.segments = segments
     if (memtable !== undefined) this.sealed = [{ memtable, lastSequence, nextWal: firstWal }, ...this.sealed]
     this.generations.fallBack()
-    this.openSpare = undefined
+    this.setSpare(undefined)
     for (const segment of gone) segment.release()
     this.onFault(damage)
+  }
+
+  /**
+   * A flush on a full disk leaves rows out that were deleted or replaced since: what came in their place, or met no row when it deleted
+   * them, is known to memtables and {@link #unmet} alone.
+   */
+  #killLeftOut(newestFirst: readonly (Segment | Memtable)[]): void {
+    for (const { key, sequence } of this.#unmet ?? []) kill(newestFirst, key, sequence)
+    for (const { memtable } of [...this.sealed, { memtable: this.active }]) {
+      for (let row = 0; row < memtable.rowCount; row++) {
+        kill(newestFirst, idKey(memtable.idAt(row), this.context.hashSeed), memtable.sequenceAt(row))
+      }
+    }
   }
 
   /**
@@ -311,7 +339,8 @@ export class CollectionState {
   apply(operations: readonly Operation[], sequence: number): number {
     assert(sequence === this.lastSequence + 1, 'batches are applied in order')
     const newestFirst = [...this.#newestFirst()]
-    const deleted = applyOperations(newestFirst, this.active, operations, sequence, this.context.hashSeed)
+    const note = (key: IdKey): void => void this.#unmet?.push({ key, sequence })
+    const deleted = applyOperations(newestFirst, this.active, operations, sequence, this.context.hashSeed, note)
     this.lastSequence = sequence
     return deleted
   }
@@ -384,6 +413,13 @@ export class CollectionState {
     }
   }
 
+  /** Runs something while no generation is being committed. */
+  betweenCommits<T>(run: () => Promise<T>): Promise<T> {
+    const turn = this.#committing.then(run)
+    this.#committing = turn.catch(() => {})
+    return turn
+  }
+
   async #removeObsolete(): Promise<void> {
     for (const name of [...this.#removable]) {
       // What a failed commit has left on disk is not known, so whatever it may have named stays. Once disposed, the lock may be gone.
@@ -419,8 +455,10 @@ export class CollectionState {
     await this.#committing
   }
 
-  /** Lets go of every source; snapshots that are held keep theirs, and their files, until they are released. */
+  /** Lets go of every source; snapshots that are held keep theirs, and their files, until they are released. Again is harmless. */
   retire(): void {
+    if (this.#isRetired) return
+    this.#isRetired = true
     for (const source of this.sources) source.release()
     this.segments = []
     this.sealed = []
@@ -638,6 +676,7 @@ export function applyOperations(
   operations: readonly Operation[],
   sequence: number,
   hashSeed: number,
+  onUnmet: (key: IdKey) => void = () => {},
 ): number {
   let deleted = 0
   for (const operation of operations) {
@@ -645,9 +684,11 @@ export function applyOperations(
       patch(newestFirst, idKey(operation.id, hashSeed), operation.payload, sequence, memtable)
       continue
     }
-    const existed = kill(newestFirst, idKey(operation.id, hashSeed), sequence)
+    const key = idKey(operation.id, hashSeed)
+    const existed = kill(newestFirst, key, sequence)
     if (operation.kind === 'upsert') memtable.append(operation.id, operation.vector, operation.payload, sequence)
     else if (existed) deleted++
+    else onUnmet(key)
   }
   return deleted
 }

@@ -11,12 +11,19 @@ import type {
   SnapshotReport,
   ToolOptions,
 } from './api.ts'
+import { concatenate } from './codec/bytes.ts'
 import { compactStore, createRoot, createStore } from './copy.ts'
-import type { Directory, StorageBackend } from './directory/directory.ts'
-import { IsovecError, throwIfAborted } from './errors.ts'
+import {
+  type Directory,
+  directoryNumberOf,
+  isFileExists,
+  type StorageBackend,
+  type WritableFile,
+} from './directory/directory.ts'
+import { abortable, IsovecError, throwIfAborted } from './errors.ts'
 import { loadKernel } from './kernel/index.ts'
 import { backendOf, open, type PlatformBackend } from './open.ts'
-import { checkCallback, checkOptions, checkSignal } from './options.ts'
+import { checkCallback, checkOptions, checkSignal, invalid } from './options.ts'
 import { parseFileName } from './storage/file-names.ts'
 import { syncFile } from './storage/sync-file.ts'
 
@@ -43,7 +50,16 @@ export async function restore(
 ): Promise<SnapshotReport> {
   const work = checkTool(options)
   const target = backendOf(destination, platformBackend, 'destination')
-  if (source instanceof ReadableStream) return restoreArchive(source, target, work, platformBackend)
+  if (source instanceof ReadableStream) {
+    if (source.locked) throw invalid('source', 'is a stream that somebody else reads')
+    try {
+      return await restoreArchive(source, target, work, platformBackend)
+    } catch (error) {
+      // Whoever sends it is not to wait for ever.
+      await source.cancel(error).catch(() => {})
+      throw error
+    }
+  }
   const database = await open(backendOf(source, platformBackend, 'source'), { readOnly: true }, platformBackend)
   try {
     return await database.snapshot(target, optionsOf(work))
@@ -86,8 +102,8 @@ async function restoreArchive(
   })
 }
 
-/** Largest manifest that is kept in memory until all else is there. */
-const manifestSizeMax = 1024 * 1024
+/** Bytes of manifests that are kept in memory until it is known where they belong. */
+const manifestsSizeMax = 64 * 1024 * 1024
 
 /** Writes the files of an archive, but for root manifests. Returns their bytes. */
 async function unpack(
@@ -96,83 +112,173 @@ async function unpack(
   manifests: [name: string, bytes: Uint8Array][],
   { signal, onProgress }: Work,
 ): Promise<number> {
-  const directories = new Map<number, Directory>()
+  const source = new ArchiveSource(archive, signal)
+  const target = new ArchiveTarget(backend)
   let total = 0
-  const entries = (await plain(archive)).pipeThrough(createTarDecoder({ strict: true }) as TransformStream, {
-    ...(signal === undefined ? {} : { signal }),
-  }) as ReadableStream<ParsedTarEntry>
-  const reader = entries.getReader()
   try {
+    const decoder = createTarDecoder({ strict: true }) as unknown as TransformStream<Uint8Array, ParsedTarEntry>
+    const reader = (await source.plain()).pipeThrough(decoder).getReader()
     for (let step = await reader.read(); !step.done; step = await reader.read()) {
       throwIfAborted(signal)
       const { header, body } = step.value
-      const place = header.type === 'file' || header.type === undefined ? placeOf(header.name) : undefined
-      if (place === undefined) {
+      const file = header.type === 'file' || header.type === undefined ? archivedFile(header.name) : undefined
+      if (file === undefined) {
         await body.cancel()
         continue
       }
-      const { number, name } = place
-      if (number === undefined) {
-        if (header.size > manifestSizeMax) throw new IsovecError('CORRUPTION', `${name} is no manifest`, { file: name })
-        manifests.push([name, new Uint8Array(await new Response(body).arrayBuffer())])
-        continue
+      const pieces = body.getReader()
+      const onPiece = (size: number): void => {
+        throwIfAborted(signal)
+        total += size
+        onProgress?.({ phase: 'unpack', done: total, total })
       }
-      const directory = directories.get(number) ?? (await backend.directory(number, { create: true }))
-      directories.set(number, directory)
-      await writeFile(directory, name, async (file) => {
-        const pieces = body.getReader()
-        for (let piece = await pieces.read(); !piece.done; piece = await pieces.read()) {
-          throwIfAborted(signal)
-          await file.append(piece.value)
-          total += piece.value.length
-          onProgress?.({ phase: 'unpack', done: total, total })
-        }
-      })
+      await target.take(file, pieces, onPiece)
     }
+    manifests.push(...(await target.end()))
+    return total
   } catch (error) {
-    await reader.cancel(error).catch(() => {})
     throwIfAborted(signal)
     if (error instanceof IsovecError) throw error
+    if (source.failure !== undefined)
+      throw new IsovecError('IO', 'the archive broke off', { cause: source.failure.cause })
     throw new IsovecError('CORRUPTION', 'the archive cannot be read', { cause: error })
   }
-  return total
 }
 
-/** An archive without the compression that it may have. */
-async function plain(archive: ReadableStream<Uint8Array>): Promise<ReadableStream<Uint8Array>> {
-  const reader = archive.getReader()
-  const first = await reader.read()
-  const all = new ReadableStream<Uint8Array>({
-    start(controller) {
-      if (first.value !== undefined) controller.enqueue(first.value)
-    },
-    async pull(controller) {
-      const { done, value } = await reader.read()
-      if (done) controller.close()
-      else controller.enqueue(value)
-    },
-    cancel: (reason) => reader.cancel(reason),
-  })
-  const isGzip = first.value?.[0] === 0x1f && first.value[1] === 0x8b
-  return isGzip ? all.pipeThrough(new DecompressionStream('gzip') as TransformStream<Uint8Array, Uint8Array>) : all
+/** The bytes of an archive as they come, until the signal fires. */
+class ArchiveSource {
+  /** What the stream failed with, if it did. */
+  failure: { readonly cause: unknown } | undefined
+  readonly #reader: ReadableStreamDefaultReader<Uint8Array>
+  readonly #signal: AbortSignal | undefined
+
+  constructor(archive: ReadableStream<Uint8Array>, signal: AbortSignal | undefined) {
+    this.#reader = archive.getReader()
+    this.#signal = signal
+  }
+
+  /** The archive without the compression that it may have. */
+  async plain(): Promise<ReadableStream<Uint8Array>> {
+    let first: Uint8Array | undefined = await this.#next()
+    const isGzip = first?.[0] === 0x1f && first[1] === 0x8b
+    const all = new ReadableStream<Uint8Array>({
+      pull: async (controller) => {
+        const piece = first ?? (await this.#next())
+        first = undefined
+        if (piece === undefined) controller.close()
+        else controller.enqueue(piece)
+      },
+      cancel: (reason) => this.#reader.cancel(reason),
+    })
+    return isGzip
+      ? all.pipeThrough(new DecompressionStream('gzip') as unknown as TransformStream<Uint8Array, Uint8Array>)
+      : all
+  }
+
+  async #next(): Promise<Uint8Array | undefined> {
+    let step: ReadableStreamReadResult<Uint8Array>
+    try {
+      do step = await abortable(this.#reader.read(), this.#signal)
+      while (!step.done && step.value.length === 0)
+    } catch (cause) {
+      await this.#reader.cancel(cause).catch(() => {})
+      if (!this.#signal?.aborted) this.failure = { cause }
+      throw cause
+    }
+    return step.done ? undefined : step.value
+  }
 }
 
-/** Where a path of an archive belongs; undefined for what is no file of a database. Folders above the database may be named. */
-function placeOf(path: string): { number: number | undefined; name: string } | undefined {
-  const parts = path.split('/')
-  const name = parts.pop() ?? ''
+/** A file of a database in an archive. */
+type ArchivedFile = { readonly folders: readonly string[]; readonly name: string; readonly isManifest: boolean }
+
+/** What a path in an archive stands for; undefined for what is no file of a database. */
+function archivedFile(path: string): ArchivedFile | undefined {
+  const folders = path.split('/').filter((part) => part !== '' && part !== '.')
+  const name = folders.pop() ?? ''
   const file = parseFileName(name)
   if (file === undefined || file.kind === 'reserve') return undefined
-  const folder = parts.pop() ?? ''
-  const number = /^[1-9]\d{0,14}$/.test(folder) ? Number(folder) : undefined
-  if (number === undefined && file.kind !== 'manifest') return undefined
-  return { number, name }
+  return { folders, name, isManifest: file.kind === 'manifest' }
+}
+
+/**
+ * Where the files of an archive go. Folders above the database may be named in it, and have any name: where the database begins is seen
+ * by files that lie in collections alone. Until then, and since the root must come last, manifests wait.
+ */
+class ArchiveTarget {
+  readonly #backend: StorageBackend
+  readonly #directories = new Map<number, Directory>()
+  readonly #manifests: { readonly file: ArchivedFile; readonly bytes: Uint8Array }[] = []
+  #manifestsSize = 0
+  /** The folders above the database. */
+  #above: string | undefined
+
+  constructor(backend: StorageBackend) {
+    this.#backend = backend
+  }
+
+  async take(
+    file: ArchivedFile,
+    pieces: ReadableStreamDefaultReader<Uint8Array>,
+    onPiece: (size: number) => void,
+  ): Promise<void> {
+    if (!file.isManifest) {
+      await this.#write(file, async (target) => {
+        for (let piece = await pieces.read(); !piece.done; piece = await pieces.read()) {
+          await target.append(piece.value)
+          onPiece(piece.value.length)
+        }
+      })
+      return
+    }
+    const parts: Uint8Array[] = []
+    for (let piece = await pieces.read(); !piece.done; piece = await pieces.read()) {
+      this.#manifestsSize += piece.value.length
+      if (this.#manifestsSize > manifestsSizeMax)
+        throw new IsovecError('CORRUPTION', 'the archive is full of manifests')
+      parts.push(piece.value)
+      onPiece(piece.value.length)
+    }
+    this.#manifests.push({ file, bytes: concatenate(parts) })
+  }
+
+  /** Writes the manifests of collections and gives back those of the root. */
+  async end(): Promise<[name: string, bytes: Uint8Array][]> {
+    const depth = Math.min(...this.#manifests.map(({ file }) => file.folders.length))
+    const above =
+      this.#above ?? this.#manifests.find(({ file }) => file.folders.length === depth)?.file.folders.join('/')
+    this.#above = above
+    const root: [name: string, bytes: Uint8Array][] = []
+    for (const { file, bytes } of this.#manifests) {
+      if (file.folders.join('/') === above) root.push([file.name, bytes])
+      else await this.#write(file, (target) => target.append(bytes))
+    }
+    return root
+  }
+
+  async #write(file: ArchivedFile, fill: (target: WritableFile) => Promise<unknown>): Promise<void> {
+    const folders = [...file.folders]
+    const number = directoryNumberOf(folders.pop() ?? '')
+    const above = folders.join('/')
+    this.#above ??= above
+    if (number === undefined || above !== this.#above) {
+      throw new IsovecError('CORRUPTION', 'the archive holds more than one database', { file: file.name })
+    }
+    const directory = this.#directories.get(number) ?? (await this.#backend.directory(number, { create: true }))
+    this.#directories.set(number, directory)
+    try {
+      await writeFile(directory, file.name, fill)
+    } catch (error) {
+      if (!isFileExists(error)) throw error
+      throw new IsovecError('CORRUPTION', `the archive holds ${file.name} twice`, { file: file.name, cause: error })
+    }
+  }
 }
 
 async function writeFile(
   directory: Directory,
   name: string,
-  fill: (file: Awaited<ReturnType<Directory['create']>>) => Promise<unknown>,
+  fill: (file: WritableFile) => Promise<unknown>,
 ): Promise<void> {
   const file = await directory.create(name)
   try {

@@ -51,14 +51,20 @@ export async function verifyManifests<T extends object>(
   return undefined
 }
 
-/** All files of a collection that its kept generations name. */
+/**
+ * All files of a collection that its kept generations name.
+ * @param betweenCommits runs what must not meet a manifest that is being written
+ */
 export async function verifyCollection(
   shared: SharedContext,
   directory: Directory,
   prefix: string,
   work: VerifyWork,
+  betweenCommits: <T>(run: () => Promise<T>) => Promise<T>,
 ): Promise<void> {
-  const generations = await verifyManifests(shared.kernel, directory, collectionFormat, prefix, work)
+  const generations = await betweenCommits(() =>
+    verifyManifests(shared.kernel, directory, collectionFormat, prefix, work),
+  )
   if (generations === undefined) return
   const context = contextOf(shared, directory, generations)
   const seen = new Set<string>()
@@ -147,7 +153,12 @@ async function verifyLogs(
     const found = parseFileName(name)
     if (found?.kind === 'wal') numbers.push(found.number)
   }
-  const { firstWal, options } = kept[0]!
+  const { options } = kept[0]!
+  const firstWal = Math.min(...kept.map((body) => body.firstWal))
+  for (const needed of new Set(kept.map((body) => body.firstWal))) {
+    if (needed === firstWal || numbers.includes(needed)) continue
+    add({ file: prefix + fileName(needed, 'wal'), ok: false, problem: 'the log is missing' })
+  }
   const chain = await reportOf(prefix, fileName(firstWal, 'wal'), async () => {
     for (const { number, records } of await readWalChain(kernel, directory, uuid, firstWal, numbers)) {
       const name = fileName(number, 'wal')

@@ -152,7 +152,9 @@ export class Writer {
   write(asked: Asked, durability: Durability | undefined, signal: AbortSignal | undefined): Promise<Written> {
     if (signal?.aborted) return Promise.reject(abortError(signal, 'none'))
     const size =
-      typeof asked === 'function' ? 0 : (asked.batch?.bytes.length ?? asked.operations.length * changeSizeGuess)
+      typeof asked === 'function'
+        ? 0
+        : Math.max(asked.size, asked.operations.length * (asked.batch === undefined ? changeSizeGuess : 0))
     if (this.#waitingSize > 0 && this.#waitingSize + size > waitingSizeMax) {
       const message = `writes of ${this.#waitingSize} bytes wait already: await some of them before the next`
       return Promise.reject(new IsovecError('OUT_OF_MEMORY', message, { outcome: 'none' }))
@@ -455,8 +457,9 @@ export class Writer {
    * are synced as they are, which takes no room.
    */
   async #syncReplayed(): Promise<void> {
-    const { context, walSizes, body, isWritable } = this.#state
-    if (this.#restate === undefined || !isWritable) return
+    const { context, walSizes, body } = this.#state
+    if (this.#restate === undefined) return
+    this.#state.assertWritable()
     try {
       for (const number of walSizes.keys()) {
         if (number >= body.firstWal) await context.directory.sync(fileName(number, 'wal'))

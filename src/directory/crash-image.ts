@@ -7,6 +7,7 @@
  * for as long as its name isn't created and synced anew. Whatever recovers from all its images relies on nothing but the contract.
  */
 
+import { concatenate } from '../codec/bytes.ts'
 import type { StoreImage } from './memory.ts'
 
 /**
@@ -211,16 +212,6 @@ function wholeOf(file: FileModel): Uint8Array {
   file.whole ??=
     file.appends.length === 1 ? file.appends[0]!.bytes : concatenate(file.appends.map(({ bytes }) => bytes))
   return file.whole
-}
-
-function concatenate(parts: readonly Uint8Array[]): Uint8Array {
-  const whole = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0))
-  let offset = 0
-  for (const part of parts) {
-    whole.set(part, offset)
-    offset += part.length
-  }
-  return whole
 }
 
 /** The bytes of a file that power loss leaves: those synced, and of the others what `choose` decides. */

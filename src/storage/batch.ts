@@ -58,6 +58,8 @@ export type Draft = {
   /** The batch, if it needs nothing to be known of the documents before it. */
   readonly batch: Batch | undefined
   readonly operations: readonly (Operation | Change)[]
+  /** Bytes of vectors, ids and payloads, those of patches as they were given. */
+  readonly size: number
 }
 
 /** Collects the operations of one batch; every check happens here, before anything is stored. */
@@ -155,9 +157,11 @@ export class BatchBuilder {
     this.#writer.patchUint32(0, this.#count)
     const bytes = this.#writer.finish()
     const operations: (Operation | Change)[] = decodeBatch(bytes, this.#dimension, 'batch', 0)
-    if (this.#changes.length === 0) return { operations, batch: { operations: operations as Operation[], bytes } }
+    if (this.#changes.length === 0) {
+      return { operations, batch: { operations: operations as Operation[], bytes }, size: this.#contentSize }
+    }
     for (const { index, change } of this.#changes) operations[index] = change
-    return { operations, batch: undefined }
+    return { operations, batch: undefined, size: this.#contentSize }
   }
 
   #begin(kind: number, flags: number): number {

@@ -52,6 +52,14 @@ export type WalContent = {
   readonly size: number
 }
 
+/** What is left of a log. */
+export type WalSurvivors = {
+  readonly records: readonly WalRecord[]
+  /** Bytes that belong to no valid record. */
+  readonly skipped: number
+  readonly predecessor: Seal | undefined
+}
+
 type Salt = Checksum
 
 /** Appends to a log that this process created. Calls must not overlap. */
@@ -274,7 +282,7 @@ export async function salvageWal(
   directory: Directory,
   uuid: Uint8Array,
   number: number,
-): Promise<{ records: WalRecord[]; skipped: number }> {
+): Promise<WalSurvivors> {
   return (await openScan(kernel, directory, uuid, number, undefined)).survivors()
 }
 
@@ -424,7 +432,7 @@ class WalScan {
   }
 
   /** Every batch whose record holds, whatever lies between them, and the bytes that belong to none. */
-  async survivors(): Promise<{ records: WalRecord[]; skipped: number }> {
+  async survivors(): Promise<WalSurvivors> {
     const records: WalRecord[] = []
     const slice = new Slice()
     let skipped = 0
@@ -441,7 +449,7 @@ class WalScan {
       }
       offset = record.end
     }
-    return { records, skipped }
+    return { records, skipped, predecessor: this.#header.predecessor }
   }
 
   async #checkEnd(seal: Seal, slice: Slice): Promise<void> {

@@ -25,6 +25,22 @@ test('writes that nobody awaits are refused before they fill the memory, and the
   await collection.upsert({ id: 'later', vector })
 }, 120_000)
 
+test('patches that nobody awaits are counted by what they hold', async () => {
+  const { collection } = await newCollection({ dimension: 1, metric: 'dot', index: 'manual' })
+  await collection.upsert({ id: 'a', vector: [1] })
+  const text = 'x'.repeat(900_000)
+  const outcomes = Array.from({ length: 400 }, () =>
+    collection.patch('a', { text }).then(
+      () => 'stored',
+      ({ code }: IsovecError) => code,
+    ),
+  )
+  const settled = await Promise.all(outcomes)
+  const stored = settled.filter((each) => each === 'stored').length
+  expect(new Set(settled)).toEqual(new Set(['stored', 'OUT_OF_MEMORY']))
+  expect(stored * text.length).toBeLessThanOrEqual(256 * 1024 * 1024)
+}, 120_000)
+
 test('many readers and one writer see whole batches only, and memory stays bounded', { timeout: 120_000 }, async () => {
   const { collection, database } = await newCollection<{ batch: number }>({ dimension: 8, metric: 'euclidean' }, 'node')
   const size = 40

@@ -1,4 +1,4 @@
-import { readdir, stat } from 'node:fs/promises'
+import { readdir, readlink, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { faultyBackend } from '../../src/directory/faulty.ts'
@@ -244,6 +244,44 @@ describe('a reader', () => {
     await expect(docs.upsert({ id: 'x', vector })).rejects.toMatchObject({ outcome: 'none' })
     expect(await docs.count()).toBe(24)
     expect((await db.createCollection('docs', { ...manual, ifExists: 'open' })).name).toBe('docs')
+  })
+
+  test('moves on as a whole or not at all', async () => {
+    const place = memoryBackend()
+    const writer = await openDatabase(place)
+    for (const name of ['a', 'b']) await (await writer.createCollection(name, manual)).upsert(documents(name, 2))
+    const db = await reader(place)
+    const [a, b] = [await db.openCollection('a'), await db.openCollection('b')]
+    const log = await place.directory(1, { create: false })
+    await (await writer.openCollection('b')).upsert(documents('more', 1))
+    await writer.renameCollection('b', 'z')
+    for (const name of await log.list()) if (name.endsWith('.wal')) await log.remove(name)
+    await expect(db.refresh()).rejects.toMatchObject({ code: 'CORRUPTION' })
+    expect(await db.listCollections()).toEqual(['a', 'b'])
+    expect([await a.count(), await b.count(), b.name]).toEqual([2, 2, 'b'])
+    await writer.close().catch(() => {})
+  })
+
+  test('closes what it still holds of replaced states', async () => {
+    const folder = join(await temporaryFolder(), 'data')
+    const { writer, docs } = await written(nodeBackend(folder))
+    const openSegments = async (): Promise<number> => {
+      const names = await Promise.all(
+        (await readdir('/proc/self/fd')).map((fd) => readlink(`/proc/self/fd/${fd}`).catch(() => '')),
+      )
+      return names.filter((name) => name.startsWith(folder) && name.includes('.seg')).length
+    }
+    const before = await openSegments()
+    const db = await openDatabase(folder, { readOnly: true })
+    const seen = await db.openCollection('docs')
+    const loop = seen.iterate({ batchSize: 1 })
+    await loop.next()
+    await docs.compact()
+    await docs.compact()
+    await db.refresh()
+    await db.close()
+    await writer.close()
+    expect([before, await openSegments()]).toEqual([1, 0])
   })
 
   test('finds no database where there is none, and makes none', async () => {

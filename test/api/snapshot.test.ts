@@ -1,4 +1,4 @@
-import { mkdir, writeFile } from 'node:fs/promises'
+import { mkdir, readdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { faultyBackend } from '../../src/directory/faulty.ts'
@@ -233,6 +233,41 @@ describe('a snapshot', () => {
     }
   })
 
+  test('removes only what it has made', async () => {
+    const db = await opened(memoryBackend())
+    await filled(db)
+    const folder = await temporaryFolder()
+    const place = join(folder, 'copy')
+    const abort = new AbortController()
+    let made: Promise<void> | undefined
+    const copying = db.snapshot(place, {
+      signal: abort.signal,
+      onProgress: () => {
+        made ??= writeFile(join(place, 'thesis.txt'), 'mine').then(() => abort.abort())
+      },
+      compact: true,
+    })
+    await expect(copying).rejects.toMatchObject({ code: 'ABORTED' })
+    await made
+    expect((await readdir(place)).sort()).toEqual(['lock', 'thesis.txt'])
+  })
+
+  test('tells a collection that is dropped meanwhile', async () => {
+    const db = await opened(memoryBackend())
+    await filled(db)
+    await filled(db, 'other')
+    const place = memoryBackend()
+    let dropping: Promise<void> | undefined
+    const slow = hookedBackend(place, async (_, run) => {
+      dropping ??= db.dropCollection('other')
+      await dropping
+      return run()
+    })
+    await expect(db.snapshot(slow)).rejects.toMatchObject({ code: 'COLLECTION_NOT_FOUND' })
+    expect(place.image().directories.size).toBe(0)
+    await db.snapshot(place)
+  })
+
   test('ends when the database is closed', async () => {
     const db = await openDatabase(memoryBackend())
     await filled(db)
@@ -344,6 +379,47 @@ describe('verifying', () => {
     const gone = new Map([...image.directories].filter(([number]) => number !== 1))
     const db = await opened(memoryBackend({ ...image, directories: gone }))
     expect(await db.verify()).toMatchObject({ ok: false })
+  })
+
+  test('reads the logs that the generation before needs, and meets no manifest that is being written', async () => {
+    const place = memoryBackend()
+    const first = await openDatabase(place)
+    const docs = await first.createCollection('docs', manual)
+    for (const prefix of ['a', 'b', 'c']) {
+      await docs.upsert(documents(prefix, 3))
+      await docs.flush()
+    }
+    await first.close()
+    const image = place.image()
+    const logs = ofKind(image, 'wal')
+    expect(logs.length).toBeGreaterThan(1)
+    const { name, bytes } = logs[0]!
+    const db = await opened(memoryBackend(changed(image, 1, name, flipped(bytes, 1100))))
+    const { ok, files } = await db.verify()
+    expect([ok, files.filter((each) => !each.ok).map(({ file }) => file)]).toEqual([false, [`1/${name}`]])
+
+    const slow = hookedBackend(memoryBackend(), async ({ kind, name: file }, run) => {
+      if (kind === 'append' && file.endsWith('.manifest')) await new Promise((resolve) => setTimeout(resolve, 20))
+      return run()
+    })
+    const writer = await opened(slow)
+    const written = await writer.createCollection('docs', manual)
+    let isDone = false
+    const work = (async () => {
+      for (let n = 0; n < 12; n++) {
+        await written.upsert(documents(`w${n}`, 2))
+        await written.flush()
+      }
+      isDone = true
+    })()
+    let count = 0
+    while (!isDone) {
+      expect((await writer.verify()).files.filter((each) => !each.ok)).toEqual([])
+      count++
+      await new Promise((resolve) => setTimeout(resolve, 3))
+    }
+    await work
+    expect(count).toBeGreaterThan(3)
   })
 
   test('goes on beside writes, and beside a writer in a reader', async () => {

@@ -88,6 +88,8 @@ describe('restoring', () => {
   test.each([
     ['as it is', '', false],
     ['below a folder', 'backups/of-7/', false],
+    ['below a folder whose name is a number', 'backups/20261124/', false],
+    ['below a number alone', '7/', false],
     ['with ./ before each name', './', false],
     ['gzipped', '', true],
   ])('makes one of an archive, %s', async (_, prefix, isZipped) => {
@@ -137,6 +139,58 @@ describe('restoring', () => {
       await expect(restore(streamOf(bytes, 4096), copy), what).rejects.toMatchObject({ code: 'CORRUPTION' })
       expect(isEmpty(copy), what).toBe(true)
     }
+  })
+
+  test('tells streams that break off, stand still or hold too much, and lets go of them', async () => {
+    const source = memoryBackend()
+    await built(source)
+    const archive = await archiveOf(source.image())
+    for (const at of [0, 10_000]) {
+      let sent = 0
+      const broken = new ReadableStream<Uint8Array>({
+        pull(controller) {
+          if (sent >= at) controller.error(new TypeError('network'))
+          else controller.enqueue(archive.slice(sent, sent + 1000))
+          sent += 1000
+        },
+      })
+      const copy = memoryBackend()
+      await expect(restore(broken, copy)).rejects.toMatchObject({ code: 'IO', cause: { message: 'network' } })
+      expect(isEmpty(copy)).toBe(true)
+    }
+    let isCancelled = false
+    const still = new ReadableStream<Uint8Array>({
+      cancel() {
+        isCancelled = true
+      },
+    })
+    const abort = new AbortController()
+    setTimeout(() => abort.abort('enough'), 20)
+    const waiting = restore(still, memoryBackend(), { signal: abort.signal })
+    await expect(waiting).rejects.toMatchObject({ code: 'ABORTED', cause: 'enough' })
+    expect(isCancelled).toBe(true)
+    const refused = streamOf(archive, 4096)
+    await expect(restore(refused, source)).rejects.toMatchObject({ code: 'INVALID_ARGUMENT', field: 'destination' })
+    expect((await refused.getReader().read()).done).toBe(true)
+    const locked = streamOf(archive, 4096)
+    locked.getReader()
+    await expect(restore(locked, memoryBackend())).rejects.toMatchObject({ code: 'INVALID_ARGUMENT', field: 'source' })
+    const manifest = new Uint8Array(1024 * 1024)
+    const files = Array.from({ length: 70 }, (_, n) => ({
+      header: { name: `${n + 1}.manifest`, size: manifest.length, type: 'file' as const },
+      body: manifest,
+    }))
+    const flood = restore(streamOf(await packTar(files), 1 << 20), memoryBackend())
+    await expect(flood).rejects.toMatchObject({ code: 'CORRUPTION' })
+    const two = [...ofKind(source.image(), 'seg')].flatMap(({ name, bytes }) =>
+      ['one', 'two'].map((folder) => ({
+        header: { name: `${folder}/1/${name}`, size: bytes.length, type: 'file' as const },
+        body: bytes as Uint8Array<ArrayBuffer>,
+      })),
+    )
+    const copy = memoryBackend()
+    await expect(restore(streamOf(await packTar(two), 4096), copy)).rejects.toMatchObject({ code: 'CORRUPTION' })
+    expect(isEmpty(copy)).toBe(true)
   })
 
   test('can be aborted and fails cleanly where there is no room', async () => {

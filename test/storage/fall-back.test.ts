@@ -3,11 +3,12 @@ import { imageKey, seededChoice } from '../../src/directory/crash-image.ts'
 import type { StorageBackend } from '../../src/directory/directory.ts'
 import { faultyBackend } from '../../src/directory/faulty.ts'
 import { memoryBackend, type StoreImage } from '../../src/directory/memory.ts'
-import type { Collection, CollectionOptions, Database, DatabaseEvent, IsovecError } from '../../src/index.ts'
-import { openDatabase } from '../../src/index.ts'
+import type { Collection, CollectionOptions, Database, DatabaseEvent } from '../../src/index.ts'
+import { IsovecError, openDatabase } from '../../src/index.ts'
 import { countingBackend } from '../support/counting-backend.ts'
 import { changed, flipped, ofKind, sectionsOf } from '../support/damage.ts'
 import { type Contents, digestOf } from '../support/history.ts'
+import { hookedBackend } from '../support/hooked-backend.ts'
 import { readContents } from '../support/recovered.ts'
 import { seed, seedCrypto } from '../support/seed.ts'
 import { normalVector, randomNumbers } from '../support/vectors.ts'
@@ -505,4 +506,49 @@ test('falls back while a graph is built of what is damaged, and tells the damage
   expect(errors.length).toBeGreaterThan(0)
   for (const { code } of errors) expect(code).toBe('CORRUPTION')
   await again.close()
+})
+
+test('rows that a flush on a full disk had left out stay dead where that flush is damaged', async () => {
+  const store = memoryBackend()
+  let room: 'enough' | 'none' | 'after one' = 'enough'
+  let onSegment = (): void => {}
+  const backend = hookedBackend(store, async ({ kind, name }, run) => {
+    if (kind !== 'create' || !name.endsWith('.seg')) return run()
+    const isFull = room !== 'enough'
+    if (room === 'after one') room = 'enough'
+    if (isFull) throw new IsovecError('QUOTA_EXCEEDED', 'the disk is full')
+    onSegment()
+    return run()
+  })
+  const db = await openDatabase(backend)
+  const docs = await db.createCollection('docs', { ...options, dimension: 2 })
+  await docs.upsert([
+    { id: 'gone', vector: [1, 0] },
+    { id: 'twice', vector: [0, 1], payload: { v: 1 } },
+    { id: 'kept', vector: [1, 1] },
+  ])
+  room = 'none'
+  await expect(docs.flush()).rejects.toMatchObject({ code: 'QUOTA_EXCEEDED' })
+  await docs.delete('gone')
+  await docs.upsert({ id: 'twice', vector: [0, 1], payload: { v: 2 } })
+  const abort = new AbortController()
+  room = 'after one'
+  onSegment = () => {
+    abort.abort()
+    room = 'none'
+  }
+  await expect(docs.compact({ signal: abort.signal })).rejects.toThrow()
+  const expected = digestOf(await readContents(docs))
+  await db.close()
+  const image = store.image()
+  for (const { name, bytes } of ofKind(image, 'seg')) {
+    for (const section of sectionsOf(bytes).filter(({ length }) => length > 0)) {
+      const bit = (section.offset + (section.length >> 1)) * 8 + 3
+      const { docs: found, db: again } = await opened(memoryBackend(changed(image, 1, name, flipped(bytes, bit))))
+      await found.search({ vector: [1, 0] })
+      expect(digestOf(await readContents(found)), `section ${section.id}`).toBe(expected)
+      expect(await found.has('gone')).toBe(false)
+      await again.close()
+    }
+  }
 })
