@@ -44,6 +44,7 @@ export default defineConfig({
       include: ['src/**/*.ts'],
       reporter: ['text-summary', 'json-summary'],
       reportOnFailure: true,
+      thresholds: { statements: 90, 'src/storage/**': { lines: 95, branches: 95 } },
     },
     testTimeout: 60_000,
     hookTimeout: 60_000,

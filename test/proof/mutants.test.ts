@@ -25,9 +25,9 @@ function mutation({ file, find, replace }: Mutant) {
 }
 
 /** Runs a harness on a bundle in a process of its own; undefined if it took too long. */
-function runHarness(bundle: string, name: HarnessName): Promise<Outcome | undefined> {
+function runHarness(bundle: string, name: HarnessName, of = seed): Promise<Outcome | undefined> {
   return new Promise((resolve, reject) => {
-    const child = spawn(process.execPath, [bundle, name, String(seed)], { stdio: ['ignore', 'pipe', 'pipe'] })
+    const child = spawn(process.execPath, [bundle, name, String(of)], { stdio: ['ignore', 'pipe', 'pipe'] })
     let isLate = false
     const timer = setTimeout(() => {
       isLate = true
@@ -50,6 +50,9 @@ function runHarness(bundle: string, name: HarnessName): Promise<Outcome | undefi
     })
   })
 }
+
+/** Seeds that a mutant has to get past. */
+const seedsPerMutant = 4
 
 /** Does all of a list, as many at once as there are processors. */
 async function inParallel<T>(list: readonly T[], run: (item: T) => Promise<void>): Promise<void> {
@@ -85,10 +88,13 @@ describe('rules of the protocol', () => {
     const survivors: string[] = []
     await inParallel(mutants, async (mutant) => {
       const bundle = await bundleForChild(entry, { plugins: [mutation(mutant)] })
-      const outcome = await runHarness(bundle, mutant.harness)
-      if (outcome === undefined || 'done' in outcome) {
-        survivors.push(`${mutant.name} (${mutant.harness}: ${outcome?.done ?? 'too slow'})`)
+      let outcome: Outcome | undefined
+      // What work in the background does meanwhile depends on the machine: another order of things may show what one has not.
+      for (let round = 0; round < seedsPerMutant; round++) {
+        outcome = await runHarness(bundle, mutant.harness, seed + round)
+        if (outcome !== undefined && 'violation' in outcome) return
       }
+      survivors.push(`${mutant.name} (${mutant.harness}: ${outcome?.done ?? 'too slow'})`)
     })
     console.log(`mutants: ${mutants.length - survivors.length} of ${mutants.length} caught (ISOVEC_SEED=${seed})`)
     expect(survivors).toEqual([])

@@ -206,7 +206,11 @@ test('the tombstones name the row that died', () => {
 test('patches are logged as what they come to, and kept in a file of their own', async () => {
   const backend = memoryBackend()
   const db = await openDatabase(backend)
-  const docs = await db.createCollection<{ n: number; m?: number }>('docs', { dimension: 1, metric: 'dot' })
+  const docs = await db.createCollection<{ n: number; m?: number }>('docs', {
+    dimension: 1,
+    metric: 'dot',
+    compaction: 'manual',
+  })
   await docs.upsert([
     { id: 'a', vector: [1], payload: { n: 1 } },
     { id: 'b', vector: [2], payload: { n: 2 } },
@@ -246,7 +250,12 @@ test('patches are logged as what they come to, and kept in a file of their own',
 test('codes lie beside their terms and the origin', async () => {
   const backend = memoryBackend()
   const db = await openDatabase(backend)
-  const docs = await db.createCollection('docs', { dimension: 16, metric: 'euclidean', quantization: 'sq8' })
+  const docs = await db.createCollection('docs', {
+    dimension: 16,
+    metric: 'euclidean',
+    quantization: 'sq8',
+    compaction: 'manual',
+  })
   const rowCount = 300
   await docs.upsert(
     Array.from({ length: rowCount }, (_, i) => ({
