@@ -69,6 +69,14 @@ describe('rules of the protocol', () => {
     expect(source.split(find).length - 1).toBe(1)
   })
 
+  test('the page on durability lists them', async () => {
+    const page = await readFile(new URL('../../docs/durability.md', import.meta.url), 'utf8')
+    const listed = [...page.split('## Rules that are taken out')[1]!.matchAll(/^\| (.+) \| (.+) \| (.+) \|$/gm)].slice(1)
+    expect(listed.map(([, name, rule, harness]) => [name, rule, harness])).toEqual(
+      mutants.map(({ name, rule, harness }) => [name, rule, harness]),
+    )
+  })
+
   test('mutants have names of their own', () => {
     expect(new Set(mutants.map(({ name }) => name)).size).toBe(mutants.length)
   })

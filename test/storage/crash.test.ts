@@ -24,13 +24,13 @@ describe('a crash at every call', () => {
     const scenario = new Scenario(seededChoice(seed + round))
     await mixedWork(scenario, 30)
     expect(scenario.backend.changes.length).toBeGreaterThan(200)
-    await run.crashEverywhere(scenario, 5, 48)
+    await run.crashEverywhere(scenario, 5, 36)
   })
 
   test('of work with graphs', { timeout: 600_000 }, async () => {
     const scenario = new Scenario(seededChoice(seed + 99))
     await indexedWork(scenario)
-    await run.crashEverywhere(scenario, 2, 48)
+    await run.crashEverywhere(scenario, 2, 36)
   })
 
   test('counts enough states', () => {
