@@ -12,7 +12,7 @@ import type { CollectionBody, HnswOptions, SegmentState } from './storage/collec
 import { ChangeTransfer, rowsVisibleAt } from './storage/copied-rows.ts'
 import { fileName } from './storage/file-names.ts'
 import { type GraphFile, writeGraph } from './storage/graph-file.ts'
-import { isFull } from './storage/reserve.ts'
+import { isFull, lacksRoom } from './storage/reserve.ts'
 import type { Segment } from './storage/segment.ts'
 import { type RowRun, segmentDataSizeMax, writeSegment } from './storage/segment-writer.ts'
 import { memtableRowsFor } from './writer.ts'
@@ -611,11 +611,6 @@ export class Maintenance {
     for (const segment of segments) segment.release()
     await this.#state.discard(segments.map(({ name }) => name))
   }
-}
-
-/** Whether something failed for want of room on the disk or in the manifest. */
-function lacksRoom(error: unknown): boolean {
-  return isFull(error) || (error instanceof IsovecError && error.code === 'UNSUPPORTED')
 }
 
 function stateOf(segment: Segment): SegmentState {

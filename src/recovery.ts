@@ -4,7 +4,8 @@
 import type { Directory } from './directory/directory.ts'
 import { IsovecError } from './errors.ts'
 import { Slice } from './slice.ts'
-import { applyOperations, CollectionState, type Fate, hashSeedOf, type Spare } from './state.ts'
+import { CollectionState, type Fate, hashSeedOf, type Spare } from './state.ts'
+import { applyOperations } from './storage/apply.ts'
 import { decodeBatch, type Operation } from './storage/batch.ts'
 import {
   type CollectionBody,

@@ -5,9 +5,9 @@
  */
 import { viewOf } from './codec/bytes.ts'
 import { assert, IsovecError, throwIfAborted } from './errors.ts'
-import { vectorStride } from './kernel/index.ts'
 import { Slice } from './slice.ts'
 import { type IdKey, type SearchSource, Snapshot } from './snapshot.ts'
+import { applyOperations, kill, locate, patch } from './storage/apply.ts'
 import type { Operation } from './storage/batch.ts'
 import {
   type CollectionBody,
@@ -22,7 +22,7 @@ import type { Manifest } from './storage/manifest.ts'
 import { Memtable } from './storage/memtable.ts'
 import { writePatches } from './storage/overlay.ts'
 import { readOnlyError } from './storage/reader-directory.ts'
-import { isFull } from './storage/reserve.ts'
+import { lacksRoom } from './storage/reserve.ts'
 import type { Segment, StorageContext } from './storage/segment.ts'
 import { writeTombstones } from './storage/tombstones.ts'
 import type { Seal } from './storage/wal.ts'
@@ -510,7 +510,7 @@ export class CollectionState {
       this.#retire(dropped)
       if (isTwice) await this.#commitAgain()
     } catch (error) {
-      if (error instanceof IsovecError && !isUndone(error)) this.poisonWith(error)
+      if (error instanceof IsovecError && !lacksRoom(error)) this.poisonWith(error)
       throw error
     }
     await this.removeObsolete()
@@ -527,7 +527,7 @@ export class CollectionState {
       const body = { ...wanted, segments, nextFile: this.#nextFile }
       return { body, dropped: await this.generations.commit(body) }
     } catch (error) {
-      if (isUndone(error)) await this.discard(written)
+      if (lacksRoom(error)) await this.discard(written)
       throw error
     }
   }
@@ -536,7 +536,7 @@ export class CollectionState {
     try {
       this.#retire(await this.generations.commit(this.body))
     } catch (error) {
-      if (!isUndone(error)) throw error
+      if (!lacksRoom(error)) throw error
     }
   }
 
@@ -619,84 +619,4 @@ export class CollectionState {
       this.walSizes.delete(number)
     }
   }
-}
-
-/** Whether a commit failed for want of room, on the disk or in the manifest, and has left nothing behind. */
-function isUndone(error: unknown): boolean {
-  return isFull(error) || (error instanceof IsovecError && error.code === 'UNSUPPORTED')
-}
-
-/** The row that holds an id at a sequence. */
-function locate(
-  newestFirst: Iterable<Segment | Memtable>,
-  key: IdKey,
-  sequence: number,
-): { source: Segment | Memtable; row: number } | undefined {
-  for (const source of newestFirst) {
-    const row = source.find(key)
-    if (row >= 0 && source.isVisible(row, sequence)) return { source, row }
-  }
-  return undefined
-}
-
-/**
- * Gives a document a new payload: laid over its row in a segment. From a memtable, which may be sealed, the document moves to a new row
- * of `memtable` with the same vector.
- */
-function patch(
-  newestFirst: readonly (Segment | Memtable)[],
-  key: IdKey,
-  payload: Uint8Array | undefined,
-  sequence: number,
-  memtable?: Memtable,
-): void {
-  const place = locate(newestFirst, key, sequence)
-  if (place === undefined) return
-  const { source, row } = place
-  if ('overlay' in source) {
-    source.patch(row, sequence, payload)
-    return
-  }
-  assert(memtable !== undefined, 'there is a memtable for what is moved')
-  const vector = new Uint8Array(source.image.dimension * 4)
-  source.image.readSection('vectors', row * vectorStride(source.image.dimension), vector)
-  source.kill(row, sequence)
-  memtable.append(key.id, vector, payload, sequence)
-}
-
-/**
- * Applies a batch: the live row of each id, wherever it is, gets a tombstone; upserts and moved documents become rows
- * of a memtable with room for them.
- * @param newestFirst all sources with their ids loaded, the memtable among them
- * @returns how many of the documents that it deletes existed
- */
-export function applyOperations(
-  newestFirst: readonly (Segment | Memtable)[],
-  memtable: Memtable,
-  operations: readonly Operation[],
-  sequence: number,
-  hashSeed: number,
-  onUnmet: (key: IdKey) => void = () => {},
-): number {
-  let deleted = 0
-  for (const operation of operations) {
-    if (operation.kind === 'patch') {
-      patch(newestFirst, idKey(operation.id, hashSeed), operation.payload, sequence, memtable)
-      continue
-    }
-    const key = idKey(operation.id, hashSeed)
-    const existed = kill(newestFirst, key, sequence)
-    if (operation.kind === 'upsert') memtable.append(operation.id, operation.vector, operation.payload, sequence)
-    else if (existed) deleted++
-    else onUnmet(key)
-  }
-  return deleted
-}
-
-function kill(newestFirst: readonly (Segment | Memtable)[], key: IdKey, sequence: number): boolean {
-  for (const source of newestFirst) {
-    const row = source.find(key)
-    if (row >= 0 && source.kill(row, sequence)) return true
-  }
-  return false
 }

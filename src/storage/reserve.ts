@@ -178,3 +178,8 @@ function fillWithNoise(words: Uint32Array, seed: number): number {
   }
   return state
 }
+
+/** Whether something failed for want of room on the disk or in the manifest. */
+export function lacksRoom(error: unknown): boolean {
+  return isFull(error) || (error instanceof IsovecError && error.code === 'UNSUPPORTED')
+}

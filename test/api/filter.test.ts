@@ -284,7 +284,7 @@ describe('patches', () => {
     const rounds = new Map<number, number>()
     for (let part = 0; part < 3; part++) {
       await collection.ingest(
-        Array.from({ length: 9000 }, (_, i) => part * 9000 + i).map((n) => {
+        Array.from({ length: 18000 }, (_, i) => part * 18000 + i).map((n) => {
           rounds.set(n, 0)
           return { id: String(n), vector: vector(n), payload: { n, round: 0 } }
         }),
@@ -300,7 +300,7 @@ describe('patches', () => {
       })
       do {
         round++
-        const n = (round * 7919) % 27000
+        const n = (round * 7919) % 54000
         if (round % 5 === 0 && rounds.delete(n)) await collection.delete(String(n))
         else if (rounds.has(n)) {
           rounds.set(n, round)
@@ -316,7 +316,7 @@ describe('patches', () => {
       } while (!isDone)
       await done
     }
-    expect(turns).toBeGreaterThan(30)
+    expect(turns).toBeGreaterThan(50)
     for (const isReopened of [false, true]) {
       const read = isReopened ? await (await reopened(store, database)).openCollection<Rounds>('c') : collection
       const found = new Map<number, number>()

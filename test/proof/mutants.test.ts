@@ -71,7 +71,9 @@ describe('rules of the protocol', () => {
 
   test('the page on durability lists them', async () => {
     const page = await readFile(new URL('../../docs/durability.md', import.meta.url), 'utf8')
-    const listed = [...page.split('## Rules that are taken out')[1]!.matchAll(/^\| (.+) \| (.+) \| (.+) \|$/gm)].slice(1)
+    const listed = [...page.split('## Rules that are taken out')[1]!.matchAll(/^\| (.+) \| (.+) \| (.+) \|$/gm)].slice(
+      1,
+    )
     expect(listed.map(([, name, rule, harness]) => [name, rule, harness])).toEqual(
       mutants.map(({ name, rule, harness }) => [name, rule, harness]),
     )

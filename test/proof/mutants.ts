@@ -466,7 +466,7 @@ const failures: readonly Mutant[] = [
     name: 'a failed commit is forgotten',
     rule: 'Any failed sync, or other I/O failure of the writer, poisons it',
     file: 'state.ts',
-    find: 'if (error instanceof IsovecError && !isUndone(error)) this.poisonWith(error)',
+    find: 'if (error instanceof IsovecError && !lacksRoom(error)) this.poisonWith(error)',
     replace: '',
     harness: 'faults',
   },
