@@ -6,7 +6,7 @@ export type Contents = ReadonlyMap<string, string>
 /** A vector's 32-bit floats, bit for bit, and the payload. */
 export function textOf(vector: ArrayLike<number>, payload: unknown): string {
   const bits = new Uint32Array(Float32Array.from(vector).buffer)
-  return `${[...bits].map((word) => word.toString(36)).join()} ${payload === undefined ? '' : JSON.stringify(payload)}`
+  return `${bits.join()} ${payload === undefined ? '' : JSON.stringify(payload)}`
 }
 
 /** The text of a document after a patch; of none without a document. */
@@ -51,6 +51,9 @@ function hashOf(text: string): [number, number] {
 
 export type CrashKind = 'process' | 'power'
 
+/** Notes from which change on something survives crashes of some kinds. */
+export type Acknowledge = (kinds: readonly CrashKind[], at: number) => void
+
 type Epoch<State> = {
   /** Number of changes to the store from which on this epoch holds. */
   readonly from: number
@@ -89,7 +92,7 @@ export class Timeline<State> {
   }
 
   /** Notes a step that is asked for now. Returns what notes its acknowledgement. */
-  issue(at: number, state: State): (kinds: readonly CrashKind[], at: number) => void {
+  issue(at: number, state: State): Acknowledge {
     const epoch = this.#last
     epoch.states.push(state)
     epoch.issuedAt.push(at)
@@ -97,7 +100,7 @@ export class Timeline<State> {
   }
 
   /** Returns what notes that all that was asked for until now survives. */
-  barrier(): (kinds: readonly CrashKind[], at: number) => void {
+  barrier(): Acknowledge {
     return this.#acknowledger(this.#last)
   }
 
@@ -115,7 +118,7 @@ export class Timeline<State> {
     return epoch.states.slice(first, last + 1)
   }
 
-  #acknowledger(epoch: Epoch<State>): (kinds: readonly CrashKind[], at: number) => void {
+  #acknowledger(epoch: Epoch<State>): Acknowledge {
     const step = epoch.states.length - 1
     return (kinds, at) => {
       for (const kind of kinds) {

@@ -8,10 +8,11 @@ import { IsovecError } from '../../src/errors.ts'
 export class MortalProcess implements StorageBackend {
   readonly kind = 'mortal'
   readonly location = ':mortal:'
-  /** Resolves when the process has ended. */
+  /** Resolves when the process has ended, and what it had asked of the disk by then is over. */
   readonly ended: Promise<void>
   readonly #store: StorageBackend
   #callsLeft = Number.POSITIVE_INFINITY
+  #callsUnderWay = 0
   #end: () => void = () => {}
 
   constructor(store: StorageBackend) {
@@ -24,16 +25,31 @@ export class MortalProcess implements StorageBackend {
   /** Ends the process after so many further calls. */
   endAfter(calls: number): void {
     this.#callsLeft = calls
-    if (calls <= 0) this.#end()
+    this.#endIfOver()
+  }
+
+  /** Whether nothing of it reaches the disk any more, nor anybody outside. */
+  get hasEnded(): boolean {
+    return this.#callsLeft <= 0
   }
 
   async forward<T>(call: () => Promise<T>): Promise<T> {
-    if (this.#callsLeft <= 0) throw new IsovecError('IO', 'the process has ended')
+    if (this.hasEnded) throw new IsovecError('IO', 'the process has ended')
     this.#callsLeft--
-    const settled = await call()
-    if (this.#callsLeft > 0) return settled
-    this.#end()
-    throw new IsovecError('IO', 'the process has ended')
+    this.#callsUnderWay++
+    try {
+      const settled = await call()
+      if (this.hasEnded) throw new IsovecError('IO', 'the process has ended')
+      return settled
+    } finally {
+      this.#callsUnderWay--
+      this.#endIfOver()
+    }
+  }
+
+  /** What a process has handed to its kernel happens, whenever the process ends; what comes next must not meet it half done. */
+  #endIfOver(): void {
+    if (this.hasEnded && this.#callsUnderWay === 0) this.#end()
   }
 
   exists(): Promise<boolean> {

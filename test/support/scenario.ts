@@ -3,6 +3,7 @@ import type { Choice } from '../../src/directory/crash-image.ts'
 import { type FaultyBackend, faultyBackend } from '../../src/directory/faulty.ts'
 import { openDatabase } from '../../src/index.ts'
 import {
+  type Acknowledge,
   type Contents,
   type CrashKind,
   digestOf,
@@ -129,7 +130,7 @@ export class Scenario {
     const acknowledge = this.history.collections.get(number)!.issue(this.now, digestOf(contents))
     const isStrict = collection.options.durability === 'strict'
     const deleted = collection.deleteWhere({ n: { $gte: bound, $lt: bound + 5 } })
-    return this.#track(deleted.then(() => acknowledge(isStrict ? both : processOnly, this.now)))
+    return this.#acknowledged(deleted, acknowledge, isStrict ? both : processOnly)
   }
 
   writeOperations(name: string, operations: readonly Operation[], durability?: 'strict' | 'buffered'): Promise<void> {
@@ -148,14 +149,24 @@ export class Scenario {
     const acknowledge = this.history.collections.get(number)!.issue(this.now, digestOf(contents))
     const isStrict = (durability ?? collection.options.durability) === 'strict'
     const written = collection.write(operations, durability === undefined ? {} : { durability })
-    return this.#track(written.then(() => acknowledge(isStrict ? both : processOnly, this.now)))
+    return this.#acknowledged(written, acknowledge, isStrict ? both : processOnly)
   }
 
   /** Runs what makes all that was written before it durable: a flush, a sync, a compaction. */
   barrier(name: string, run: (collection: Collection) => Promise<unknown>): Promise<void> {
     const number = this.names.get(name)!
     const acknowledge = this.history.collections.get(number)!.barrier()
-    return this.#track(run(this.#handles.get(number)!).then(() => acknowledge(both, this.now)))
+    return this.#acknowledged(run(this.#handles.get(number)!), acknowledge, both)
+  }
+
+  /** What a process brings to an end that is none any more, since it needed the disk no longer, was said to nobody. */
+  #acknowledged(call: Promise<unknown>, acknowledge: Acknowledge, kinds: readonly CrashKind[]): Promise<void> {
+    const process = this.#process
+    return this.#track(
+      call.then(() => {
+        if (!process.hasEnded) acknowledge(kinds, this.now)
+      }),
+    )
   }
 
   #track(promise: Promise<void>): Promise<void> {
@@ -182,7 +193,7 @@ export class Scenario {
   async crash(calls: number): Promise<void> {
     this.#process.endAfter(calls)
     const idle = Promise.allSettled(this.#pending).then(() => this.#process.endAfter(0))
-    await Promise.race([this.#process.ended, idle])
+    await this.#process.ended
     const crashedAt = this.now
     await this.#db!.close().catch(() => {})
     await idle
