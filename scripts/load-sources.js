@@ -27,7 +27,8 @@ export async function loadSources(entry) {
         outDir: folder,
         target: 'node20',
         minify: false,
-        rolldownOptions: { output: { entryFileNames: name } },
+        // In one piece: nothing of it can be loaded later.
+        rolldownOptions: { output: { entryFileNames: name, codeSplitting: false } },
       },
     })
     return await import(pathToFileURL(join(folder, name)).href)

@@ -125,10 +125,13 @@ export class Maintenance {
     state.assertWritable()
     const slice = new Slice()
     const all = await rowsVisibleAt(sealed.memtable, sealed.lastSequence, slice)
-    // Where room is short, what was deleted since takes none, if its deletion can't be lost any more.
+    const { memtable } = sealed
+    // Where room is short, what was deleted since takes none, if its deletion can't be lost any more. What a patch has moved does, since
+    // the log has no more of it than the patch.
     const durable = isNeeded ? this.#durable() : 0
-    const rows = isNeeded ? all.filter((row) => !sealed.memtable.tombstones.isDead(row, durable)) : all
-    const runs: RowRun[] = [{ source: sealed.memtable, rows, sequence: sealed.lastSequence }]
+    const isGone = (row: number): boolean => memtable.tombstones.isDead(row, durable) && !memtable.hasMoved(row)
+    const rows = isNeeded ? all.filter((row) => !isGone(row)) : all
+    const runs: RowRun[] = [{ source: memtable, rows, sequence: sealed.lastSequence }]
     const outputs: Segment[] = []
     try {
       if (rows.length > 0) outputs.push(await this.#write(runs, slice, isNeeded))
@@ -148,7 +151,7 @@ export class Maintenance {
           changes.finish()
           state.segments = [...state.segments, ...outputs]
           state.sealed = state.sealed.filter((other) => other !== sealed)
-          sealed.memtable.release()
+          memtable.release()
         },
       )
     } catch (error) {

@@ -5,7 +5,7 @@ import type { Directory } from './directory/directory.ts'
 import { IsovecError } from './errors.ts'
 import { Slice } from './slice.ts'
 import { CollectionState, type Fate, hashSeedOf, type Spare } from './state.ts'
-import { applyOperations } from './storage/apply.ts'
+import { applyAgain, locateMoved } from './storage/apply.ts'
 import { decodeBatch, type Operation } from './storage/batch.ts'
 import {
   type CollectionBody,
@@ -15,6 +15,7 @@ import {
 } from './storage/collection-manifest.ts'
 import { fileName, parseFileName } from './storage/file-names.ts'
 import { Generations } from './storage/generations.ts'
+import { idKey } from './storage/id-table.ts'
 import { Memtable } from './storage/memtable.ts'
 import { Overlay, readPatches } from './storage/overlay.ts'
 import { ReaderDirectory, retryWhileStale } from './storage/reader-directory.ts'
@@ -292,9 +293,12 @@ async function memtableBetween(
   const memtable = new Memtable(context, newest.options.quantization, undefined)
   try {
     memtable.reserve(rowCountOf(wanted))
-    const newestFirst = [...segments, memtable].reverse()
     for (const { record, operations } of wanted) {
-      applyOperations(newestFirst, memtable, operations, record.sequence, hashSeed)
+      for (const operation of operations.filter(isPatch)) {
+        const moved = locateMoved(segments, idKey(operation.id, hashSeed), record.sequence)
+        if (moved?.source.isImageLoaded === false) await moved.source.loadImage()
+      }
+      applyAgain(segments, memtable, operations, record.sequence, hashSeed)
       if (slice.isOver) await slice.next()
     }
     return memtable

@@ -293,7 +293,7 @@ export class CollectionState {
     const gone = this.segments.filter((segment) => !segments.includes(segment))
     const newestFirst = [...segments, ...(memtable === undefined ? [] : [memtable])].reverse()
     const patches = gone.flatMap((segment) =>
-      [...segment.overlay.since(lastSequence)].map((patch) => ({ ...patch, key: this.#keyAt(segment, patch.row) })),
+      segment.overlay.since(lastSequence).map((patch) => ({ ...patch, key: this.#keyAt(segment, patch.row) })),
     )
     assert(
       memtable === undefined || patches.length === 0,

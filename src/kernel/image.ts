@@ -5,6 +5,7 @@ import { assert, IsovecError } from '../errors.ts'
 import { type Checksum, checksumAt } from './checksum.ts'
 import { type ImageHome, ImageMemory, type RegionName, type RegionSizes, type SectionKind } from './image-memory.ts'
 import { type Instance, TRANSFER_BYTES } from './instance.ts'
+import { efMax, mMax } from './limits.ts'
 import { codeStride, METRIC_NUMBERS, type Metric, termSize, vectorStride } from './metric.ts'
 import type { ImageShape } from './pool.ts'
 import type { Region } from './region.ts'
@@ -49,10 +50,6 @@ export type WalkFilter = {
   readonly reach: number
 }
 
-/** Widest beam. */
-export const efMax = 20_000
-/** Most neighbours of a row in a layer above the lowest. */
-export const mMax = 128
 const LEVEL_MAX = 15
 /** Shortest rows that codes are made for: an f32 row of fewer dimensions is one cache line anyway. */
 const CODED_DIMENSION_MIN = 16

@@ -9,8 +9,9 @@ export type {
   Quantizer,
   SearchOutput,
 } from './image.ts'
-export { efMax, mMax, VectorImage } from './image.ts'
+export { VectorImage } from './image.ts'
 export type { SectionKind } from './image-memory.ts'
 export { type Kernel, type KernelSource, loadKernel } from './kernel.ts'
+export { efMax, mMax } from './limits.ts'
 export { codeStride, type Metric, termSize, vectorStride } from './metric.ts'
 export { ImagePool, type ImageShape } from './pool.ts'

@@ -1,6 +1,9 @@
 /** How two vectors are compared. */
 export type Metric = 'cosine' | 'dot' | 'euclidean'
 
+/** All metrics, in the order of the numbers that stand for them in files. */
+export const metrics: readonly Metric[] = ['cosine', 'dot', 'euclidean']
+
 /** The numbers that the kernel knows metrics by. */
 export const METRIC_NUMBERS: Readonly<Record<Metric, number>> = { cosine: 0, dot: 1, euclidean: 2 }
 

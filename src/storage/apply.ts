@@ -41,10 +41,15 @@ export function patch(
     return
   }
   assert(memtable !== undefined, 'there is a memtable for what is moved')
-  const vector = new Uint8Array(source.image.dimension * 4)
-  source.image.readSection('vectors', row * vectorStride(source.image.dimension), vector)
-  source.kill(row, sequence)
+  const vector = vectorAt(source, row)
+  source.move(row, sequence)
   memtable.append(key.id, vector, payload, sequence)
+}
+
+function vectorAt({ image }: Segment | Memtable, row: number): Uint8Array {
+  const vector = new Uint8Array(image.dimension * 4)
+  image.readSection('vectors', row * vectorStride(image.dimension), vector)
+  return vector
 }
 
 /**
@@ -74,6 +79,47 @@ export function applyOperations(
     else onUnmet(key)
   }
   return deleted
+}
+
+/**
+ * The segment row out of which a patch has moved its document: it was in a memtable that was being flushed then. What was flushed holds
+ * the document as it was before, in a row that died with the patch.
+ */
+export function locateMoved(
+  segments: Iterable<Segment>,
+  key: IdKey,
+  sequence: number,
+): { source: Segment; row: number } | undefined {
+  for (const source of segments) {
+    const row = source.find(key)
+    if (row >= 0 && source.isVisible(row, sequence - 1) && !source.isVisible(row, sequence)) return { source, row }
+  }
+  return undefined
+}
+
+/**
+ * Applies a batch for a second time, where segments know already what it did to their rows, and the memtable is gone to which the rest
+ * went. The images of segments out of which it has moved documents must be loaded.
+ */
+export function applyAgain(
+  segments: readonly Segment[],
+  memtable: Memtable,
+  operations: readonly Operation[],
+  sequence: number,
+  hashSeed: number,
+): void {
+  const newestFirst = [...segments, memtable].reverse()
+  for (const operation of operations) {
+    if (operation.kind === 'patch') {
+      const key = idKey(operation.id, hashSeed)
+      const moved = locate(newestFirst, key, sequence) === undefined ? locateMoved(segments, key, sequence) : undefined
+      if (moved !== undefined) {
+        memtable.append(key.id, vectorAt(moved.source, moved.row), operation.payload, sequence)
+        continue
+      }
+    }
+    applyOperations(newestFirst, memtable, [operation], sequence, hashSeed)
+  }
 }
 
 /** Marks the live row of an id as dead, wherever it is. Returns whether there was one. */

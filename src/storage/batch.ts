@@ -12,6 +12,8 @@ import { IsovecError } from '../errors.ts'
 export const idSizeMax = 1024
 /** Size of an atomic batch (vectors as stored, ids and payloads in UTF-8), at most. */
 export const batchSizeMax = 64 * 1024 * 1024
+/** Bytes of writes that may wait for their turn: nobody who never awaits is to fill the memory. */
+export const waitingSizeMax = 256 * 1024 * 1024
 /** Dimensions that a vector may have, at most. */
 export const dimensionMax = 65_536
 
@@ -60,6 +62,27 @@ export type Draft = {
   readonly operations: readonly (Operation | Change)[]
   /** Bytes of vectors, ids and payloads, those of patches as they were given. */
   readonly size: number
+}
+
+/** The operations of one write as they are handed on, also between threads. */
+export type PackedBatch = {
+  /** An encoded batch, in which operations that are changes stand as patches without a payload. */
+  readonly bytes: Uint8Array
+  readonly changes: readonly { readonly index: number; readonly change: Change }[]
+  readonly count: number
+  /** As in {@link Draft}. */
+  readonly size: number
+}
+
+/**
+ * The operations of a packed batch, which share its memory.
+ * @throws IsovecError `CORRUPTION` where the bytes are not a batch
+ */
+export function draftOf({ bytes, changes, size }: PackedBatch, dimension: number): Draft {
+  const operations: (Operation | Change)[] = decodeBatch(bytes, dimension, 'batch', 0)
+  if (changes.length === 0) return { operations, batch: { operations: operations as Operation[], bytes }, size }
+  for (const { index, change } of changes) operations[index] = change
+  return { operations, batch: undefined, size }
 }
 
 /** Collects the operations of one batch; every check happens here, before anything is stored. */
@@ -153,15 +176,14 @@ export class BatchBuilder {
   }
 
   /** What was collected; the builder must not be used after it. */
-  build(): Draft {
+  pack(): PackedBatch {
     this.#writer.patchUint32(0, this.#count)
-    const bytes = this.#writer.finish()
-    const operations: (Operation | Change)[] = decodeBatch(bytes, this.#dimension, 'batch', 0)
-    if (this.#changes.length === 0) {
-      return { operations, batch: { operations: operations as Operation[], bytes }, size: this.#contentSize }
-    }
-    for (const { index, change } of this.#changes) operations[index] = change
-    return { operations, batch: undefined, size: this.#contentSize }
+    return { bytes: this.#writer.finish(), changes: this.#changes, count: this.#count, size: this.#contentSize }
+  }
+
+  /** The same as operations. */
+  build(): Draft {
+    return draftOf(this.pack(), this.#dimension)
   }
 
   #begin(kind: number, flags: number): number {

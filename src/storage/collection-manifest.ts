@@ -2,14 +2,16 @@
  * What the manifest of a collection says, and the check of every field of it when it's read.
  */
 import { hexDecode } from '../codec/bytes.ts'
-import { type Checksum, type Metric, mMax } from '../kernel/index.ts'
+import type { Checksum, Metric } from '../kernel/index.ts'
+import { mMax } from '../kernel/limits.ts'
+import { metrics } from '../kernel/metric.ts'
 import { dimensionMax } from './batch.ts'
 import { type FileKind, fileName } from './file-names.ts'
 import type { BodyFormat } from './generations.ts'
 import type { GraphFile } from './graph-file.ts'
 import { BodyReader } from './manifest.ts'
 import type { PatchFile } from './overlay.ts'
-import { metrics, type SegmentFile } from './segment.ts'
+import type { SegmentFile } from './segment.ts'
 import type { TombstoneFile } from './tombstones.ts'
 
 /** Parameters of an HNSW graph as in Malkov & Yashunin, 2016. */
@@ -100,8 +102,9 @@ function decodeCollectionBody(value: unknown, file: string): CollectionBody {
   const read = new BodyReader(file)
   const body = read.record(value, 'the body')
   const numbers = new Set<number>()
+  const lastSequence = read.whole(body.lastSequence, 'lastSequence')
   const segments = read.list(body.segments, 'segments').map((entry, index) => {
-    const segment = decodeSegment(read, entry, `segments[${index}]`)
+    const segment = decodeSegment(read, entry, `segments[${index}]`, lastSequence)
     if (numbers.has(segment.file.number)) throw read.bad(`segments[${index}]`)
     numbers.add(segment.file.number)
     return segment
@@ -110,7 +113,7 @@ function decodeCollectionBody(value: unknown, file: string): CollectionBody {
     options: decodeOptions(read, body.options),
     nextFile: read.whole(body.nextFile, 'nextFile', 1),
     firstWal: read.whole(body.firstWal, 'firstWal', 1),
-    lastSequence: read.whole(body.lastSequence, 'lastSequence'),
+    lastSequence,
     isIndexDropped: read.flag(body.isIndexDropped, 'isIndexDropped'),
     segments,
   }
@@ -146,7 +149,8 @@ export function isModelName(value: string): boolean {
   return value.length > 0 && value.length <= modelLengthMax
 }
 
-function decodeSegment(read: BodyReader, value: unknown, place: string): SegmentState {
+/** @param lastSequence none of what the segment and its files hold may be later */
+function decodeSegment(read: BodyReader, value: unknown, place: string, lastSequence: number): SegmentState {
   const entry = read.record(value, place)
   const file = read.record(entry.file, `${place}.file`)
   return {
@@ -156,23 +160,30 @@ function decodeSegment(read: BodyReader, value: unknown, place: string): Segment
       checksum: decodeChecksum(read, file.checksum, `${place}.file.checksum`),
       rowCount: read.whole(file.rowCount, `${place}.file.rowCount`, 1, 2 ** 32 - 2),
       firstSequence: read.whole(file.firstSequence, `${place}.file.firstSequence`),
-      lastSequence: read.whole(file.lastSequence, `${place}.file.lastSequence`),
+      lastSequence: read.whole(file.lastSequence, `${place}.file.lastSequence`, 0, lastSequence),
     },
     ...(entry.tombstones === undefined
       ? {}
-      : { tombstones: decodeCounted(read, entry.tombstones, `${place}.tombstones`) }),
-    ...(entry.patches === undefined ? {} : { patches: decodeCounted(read, entry.patches, `${place}.patches`) }),
+      : { tombstones: decodeCounted(read, entry.tombstones, `${place}.tombstones`, lastSequence) }),
+    ...(entry.patches === undefined
+      ? {}
+      : { patches: decodeCounted(read, entry.patches, `${place}.patches`, lastSequence) }),
     ...(entry.graph === undefined ? {} : { graph: decodeGraph(read, entry.graph, place) }),
   }
 }
 
-function decodeCounted(read: BodyReader, value: unknown, place: string): TombstoneFile & PatchFile {
+function decodeCounted(
+  read: BodyReader,
+  value: unknown,
+  place: string,
+  lastSequence: number,
+): TombstoneFile & PatchFile {
   const entry = read.record(value, place)
   return {
     number: read.whole(entry.number, `${place}.number`, 1),
     length: read.whole(entry.length, `${place}.length`, 1),
     count: read.whole(entry.count, `${place}.count`, 1, 2 ** 32 - 2),
-    lastSequence: read.whole(entry.lastSequence, `${place}.lastSequence`),
+    lastSequence: read.whole(entry.lastSequence, `${place}.lastSequence`, 1, lastSequence),
   }
 }
 

@@ -4,6 +4,7 @@
 import type { Slice } from '../slice.ts'
 import type { MergeSource } from '../snapshot.ts'
 import type { Memtable } from './memtable.ts'
+import type { PatchedRow } from './overlay.ts'
 import type { Segment } from './segment.ts'
 import type { RowRun } from './segment-writer.ts'
 import type { Tombstones } from './tombstones.ts'
@@ -36,6 +37,9 @@ type Piece = {
   readonly base: number
 }
 
+/** A patch on its way to the copy of its row. */
+type CopiedPatch = PatchedRow & { readonly output: Segment }
+
 /**
  * Brings deaths and patches among copied rows over to their copies. Both only come, so that what was brought over needs no second look.
  */
@@ -50,8 +54,8 @@ export class ChangeTransfer {
   /** Brings over most of what there is, in slices, so that little is left for {@link finish}. O(tombstones * log(rows)). */
   async advance(slice: Slice): Promise<void> {
     while (!this.#transfer(stepsPerLook)) if (slice.isOver) await slice.next()
-    for (const piece of this.#pieces) {
-      transferPatches(piece)
+    for (const patch of this.#takePatches()) {
+      lay(patch)
       if (slice.isOver) await slice.next()
     }
   }
@@ -59,7 +63,7 @@ export class ChangeTransfer {
   /** Brings over, within this turn, what has come since. */
   finish(): void {
     this.#transfer(Number.POSITIVE_INFINITY)
-    for (const piece of this.#pieces) transferPatches(piece)
+    for (const patch of this.#takePatches()) lay(patch)
   }
 
   /** Whether nothing is left. */
@@ -75,18 +79,30 @@ export class ChangeTransfer {
     }
     return true
   }
+
+  /**
+   * Patches that have come since the last look: all versions, since each may be the one that the next generation needs. In the order in
+   * which they were made, whichever source they were made to: what follows the last sequence of a generation must lie behind it in an
+   * output, too.
+   */
+  #takePatches(): CopiedPatch[] {
+    const taken: CopiedPatch[] = []
+    for (const piece of this.#pieces) {
+      const { source, rows, output, base } = piece
+      // Patches of documents in a memtable are rows of their own.
+      if (!('overlay' in source)) continue
+      for (const { row, sequence, payload } of source.overlay.since(piece.patchedUpTo)) {
+        piece.patchedUpTo = sequence
+        const index = indexOf(rows, row)
+        if (index >= 0) taken.push({ output, row: base + index, sequence, payload })
+      }
+    }
+    return taken.sort((a, b) => a.sequence - b.sequence)
+  }
 }
 
-function transferPatches(piece: Piece): void {
-  const { source } = piece
-  // Patches of documents in a memtable are rows of their own.
-  if (!('overlay' in source)) return
-  // Oldest first, since each version may be the one that the next generation needs.
-  for (const { row, sequence, payload } of [...source.overlay.since(piece.patchedUpTo)].reverse()) {
-    piece.patchedUpTo = sequence
-    const index = indexOf(piece.rows, row)
-    if (index >= 0) piece.output.patch(piece.base + index, sequence, payload)
-  }
+function lay({ output, row, sequence, payload }: CopiedPatch): void {
+  output.patch(row, sequence, payload)
 }
 
 /** The runs cut where one output ends and the next begins. */

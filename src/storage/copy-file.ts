@@ -1,10 +1,29 @@
 /**
- * Copying a file from one directory to another.
+ * Writing a file at once, and copying one from one directory to another.
  */
-import type { Directory, RandomAccessFile } from '../directory/directory.ts'
+import type { Directory, RandomAccessFile, WritableFile } from '../directory/directory.ts'
 import { throwIfAborted } from '../errors.ts'
 import { transferSize } from './section-file.ts'
 import { syncFile } from './sync-file.ts'
+
+/**
+ * Makes a file, synced and closed.
+ * @param fill appends what belongs in it
+ * @throws IsovecError `QUOTA_EXCEEDED`, `IO`
+ */
+export async function writeFile(
+  directory: Directory,
+  name: string,
+  fill: (file: WritableFile) => Promise<unknown>,
+): Promise<void> {
+  const file = await directory.create(name)
+  try {
+    await fill(file)
+    await syncFile(file)
+  } finally {
+    await file.close()
+  }
+}
 
 /**
  * Copies a file, synced, and closes it.
@@ -33,8 +52,7 @@ export async function copyBytes(
   signal: AbortSignal | undefined,
   onBytes: (count: number) => void,
 ): Promise<void> {
-  const file = await directory.create(name)
-  try {
+  await writeFile(directory, name, async (file) => {
     const buffer = new Uint8Array(Math.min(source.size, transferSize))
     for (let offset = 0; offset < source.size; offset += buffer.length) {
       throwIfAborted(signal)
@@ -43,8 +61,5 @@ export async function copyBytes(
       await file.append(piece)
       onBytes(piece.length)
     }
-    await syncFile(file)
-  } finally {
-    await file.close()
-  }
+  })
 }

@@ -12,6 +12,16 @@ export function fileName(number: number, kind: FileKind): string {
   return `${number}.${kind}`
 }
 
+/** Numbers of the files of a kind among names, in their order. */
+export function numbersOf(names: readonly string[], kind: FileKind): number[] {
+  const numbers: number[] = []
+  for (const name of names) {
+    const file = parseFileName(name)
+    if (file?.kind === kind) numbers.push(file.number)
+  }
+  return numbers
+}
+
 /** Number and kind of a file, or undefined for a name that is not one of isovec's. */
 export function parseFileName(name: string): { number: number; kind: FileKind } | undefined {
   const match = pattern.exec(name)

@@ -8,7 +8,7 @@ import type { Directory } from '../directory/directory.ts'
 import { IsovecError } from '../errors.ts'
 import type { Kernel } from '../kernel/index.ts'
 import { checkReaderVersion, hasMagic, writePreamble } from './file-header.ts'
-import { fileName, parseFileName } from './file-names.ts'
+import { fileName, numbersOf } from './file-names.ts'
 import { syncFile } from './sync-file.ts'
 
 const magic = utf8Encode('isovecMF')
@@ -86,11 +86,7 @@ export async function readManifests<T>(
   kind: ManifestKind,
   decode: (body: unknown, file: string) => T,
 ): Promise<ManifestSurvey<T>> {
-  const generations = (await directory.list())
-    .map(parseFileName)
-    .filter((file) => file?.kind === 'manifest')
-    .map((file) => file!.number)
-    .sort((a, b) => b - a)
+  const generations = numbersOf(await directory.list(), 'manifest').sort((a, b) => b - a)
   const valid: Manifest<T>[] = []
   const damaged: IsovecError[] = []
   for (const generation of generations) {

@@ -31,6 +31,8 @@ export class Memtable implements MergeSource {
   readonly tombstones = new Tombstones()
   readonly #columns = new MemoryColumns(this)
   readonly #quantization: 'auto' | 'sq8' | 'none'
+  /** Rows whose documents have moved on under a new payload. */
+  readonly #moved = new Set<number>()
   #reserved = reserveMin
   #size = 0
   #users = 1
@@ -117,6 +119,17 @@ export class Memtable implements MergeSource {
     if (!this.tombstones.add(row, sequence)) return false
     this.#image.setDead(row)
     return true
+  }
+
+  /** Marks a row as dead whose document goes on elsewhere under a new payload: the log knows its vector from here alone. */
+  move(row: number, sequence: number): void {
+    this.kill(row, sequence)
+    this.#moved.add(row)
+  }
+
+  /** Whether the row died because its document moved. */
+  hasMoved(row: number): boolean {
+    return this.#moved.has(row)
   }
 
   find(key: IdKey): number {

@@ -2,18 +2,19 @@
  * Patched payloads of one segment, and the file that keeps them. A patch leaves the segment as it is: the row's new payload lies over
  * the old one from its sequence on.
  *
- * File: after the header of a companion per row u32 row, u32 size of its payload, u64 sequence, in the order of rows; then the payloads
- * one after the other. A row that has no payload any more has size 0.
+ * File: a companion of the segment. To each entry belongs the payload; a row that has none any more has size 0.
  */
 import type { Bitmap } from '../codec/bitmap.ts'
-import { readUint64, utf8Encode, viewOf, writeUint64 } from '../codec/bytes.ts'
+import { utf8Encode, viewOf, writeUint64 } from '../codec/bytes.ts'
 import { payloadSizeMax } from '../codec/json.ts'
 import type { Condition } from '../condition.ts'
 import type { Directory } from '../directory/directory.ts'
+import { assert } from '../errors.ts'
 import type { Kernel } from '../kernel/index.ts'
 import type { Slice } from '../slice.ts'
 import {
   type CompanionFile,
+  companionEntrySize,
   companionError,
   companionHeaderSize,
   readCompanion,
@@ -24,7 +25,6 @@ import { MemoryColumns } from './memory-columns.ts'
 import { runAsFar } from './steps.ts'
 
 const magic = utf8Encode('isovecPT')
-const entrySize = 16
 /** Rows between two looks at the clock. */
 const rowsPerStep = 1024
 /** Versions beyond one for each row that are kept although nobody can see them any more. */
@@ -58,12 +58,18 @@ export class Overlay {
   }
 
   /**
-   * Lays a payload over a row's from `sequence` on. What is earlier than another patch of the row is known already and left out; of one
-   * sequence the last counts.
+   * Lays a payload over a row's from `sequence` on. Patches come in the order of their sequences, and of one sequence the last counts. An
+   * earlier one may only come if it is known already, as where a log is read again, and is left out.
    */
   add(row: number, sequence: number, payload: Uint8Array | undefined): void {
     const newest = this.#newest.get(row)
-    if (newest !== undefined && this.#sequences[newest]! > sequence) return
+    if (sequence < (this.#sequences.at(-1) ?? 0)) {
+      assert(
+        newest !== undefined && this.#sequences[newest]! >= sequence,
+        'patches come in the order of their sequences',
+      )
+      return
+    }
     const version = this.#rows.length
     this.#previous.push(newest ?? -1)
     this.#newest.set(row, version)
@@ -77,7 +83,7 @@ export class Overlay {
   /** Forgets what was replaced by a sequence, once that has become much: nobody may still see it, and no file may need it. */
   forget(sequence: number): void {
     if (this.#rows.length <= 2 * this.#newest.size + staleCountMax) return
-    const patches = [...this.since(0)]
+    const patches = this.since(0).reverse()
     const replacedAt = new Map<number, number>()
     const kept: PatchedRow[] = []
     for (const patch of patches) {
@@ -132,11 +138,14 @@ export class Overlay {
     return matches
   }
 
-  /** Patches after a sequence, newest first. */
-  *since(sequence: number): Generator<PatchedRow> {
-    for (let version = this.#rows.length - 1; version >= 0 && this.#sequences[version]! > sequence; version--) {
-      yield { row: this.#rows[version]!, sequence: this.#sequences[version]!, payload: this.#payloads[version] }
-    }
+  /** Patches after a sequence in the order in which they came, which those of one sequence must keep. */
+  since(sequence: number): PatchedRow[] {
+    let first = this.#rows.length
+    while (first > 0 && this.#sequences[first - 1]! > sequence) first--
+    return this.#rows.slice(first).map((row, i) => {
+      const version = first + i
+      return { row, sequence: this.#sequences[version]!, payload: this.#payloads[version] }
+    })
   }
 
   /** The newest sequence of all patches up to one, 0 if there are none. */
@@ -188,17 +197,17 @@ export async function writePatches(
   rows: readonly PatchedRow[],
 ): Promise<PatchFile> {
   const dataSize = rows.reduce((sum, { payload }) => sum + (payload?.length ?? 0), 0)
-  const bytes = new Uint8Array(companionHeaderSize + rows.length * entrySize + dataSize)
+  const bytes = new Uint8Array(companionHeaderSize + rows.length * companionEntrySize + dataSize)
   const view = viewOf(bytes)
   let entry = companionHeaderSize
-  let data = companionHeaderSize + rows.length * entrySize
+  let data = companionHeaderSize + rows.length * companionEntrySize
   let lastSequence = 0
   for (const { row, sequence, payload } of rows) {
     view.setUint32(entry, row, true)
     view.setUint32(entry + 4, payload?.length ?? 0, true)
     writeUint64(view, entry + 8, sequence)
     if (payload !== undefined) bytes.set(payload, data)
-    entry += entrySize
+    entry += companionEntrySize
     data += payload?.length ?? 0
     lastSequence = Math.max(lastSequence, sequence)
   }
@@ -219,24 +228,11 @@ export async function readPatches(
   rowCount: number,
 ): Promise<Overlay> {
   const name = fileName(file.number, 'patch')
-  const bytes = await readCompanion(kernel, directory, name, { magic, uuid, segment }, file, entrySize)
-  const view = viewOf(bytes)
   const rows: PatchedRow[] = []
-  const dataStart = companionHeaderSize + file.count * entrySize
-  let data = dataStart
-  let before = -1
-  for (let offset = companionHeaderSize; offset < dataStart; offset += entrySize) {
-    const row = view.getUint32(offset, true)
-    const size = view.getUint32(offset + 4, true)
-    const sequence = readUint64(view, offset + 8)
-    const isPossible =
-      row > before && row < rowCount && size <= payloadSizeMax && size <= bytes.length - data && sequence !== undefined
-    if (!isPossible || sequence === 0) throw companionError(name, offset, 'a patch is impossible')
-    rows.push({ row, sequence, payload: size === 0 ? undefined : bytes.subarray(data, data + size) })
-    data += size
-    before = row
-  }
-  if (data !== bytes.length) throw companionError(name, data, 'the payloads are followed by bytes of no row')
+  await readCompanion(kernel, directory, name, { magic, uuid, segment }, file, rowCount, (row, sequence, payload) => {
+    if (payload.length > payloadSizeMax) throw companionError(name, payload.byteOffset, 'a payload is too large')
+    rows.push({ row, sequence, payload: payload.length === 0 ? undefined : payload })
+  })
   const overlay = new Overlay()
   for (const patch of rows.sort((a, b) => a.sequence - b.sequence)) {
     overlay.add(patch.row, patch.sequence, patch.payload)

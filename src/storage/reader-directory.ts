@@ -4,7 +4,7 @@
  */
 import type { Directory, RandomAccessFile, WritableFile } from '../directory/directory.ts'
 import { IsovecError } from '../errors.ts'
-import { parseFileName } from './file-names.ts'
+import { numbersOf, parseFileName } from './file-names.ts'
 
 /** What is refused to those who only read. */
 export function readOnlyError(): IsovecError {
@@ -73,12 +73,8 @@ export class ReaderDirectory implements Directory {
 }
 
 async function newestGeneration(directory: Directory): Promise<number | undefined> {
-  let newest: number | undefined
-  for (const name of await directory.list()) {
-    const file = parseFileName(name)
-    if (file?.kind === 'manifest') newest = Math.max(newest ?? 0, file.number)
-  }
-  return newest
+  const numbers = numbersOf(await directory.list(), 'manifest')
+  return numbers.length === 0 ? undefined : Math.max(...numbers)
 }
 
 /** Attempts at reading a state before a writer that commits all the time wins. */
@@ -86,12 +82,13 @@ const attemptMax = 20
 
 /**
  * Reads something that a writer may replace meanwhile: what was overtaken is begun anew.
+ * @param read is told whether this attempt is the last one
  * @throws IsovecError `STALE_READER` after many attempts, and whatever `read` throws
  */
-export async function retryWhileStale<T>(read: () => Promise<T>): Promise<T> {
+export async function retryWhileStale<T>(read: (isLast: boolean) => Promise<T>): Promise<T> {
   for (let attempt = 1; ; attempt++) {
     try {
-      return await read()
+      return await read(attempt === attemptMax)
     } catch (error) {
       if (!(error instanceof IsovecError) || error.code !== 'STALE_READER' || attempt === attemptMax) throw error
     }

@@ -19,6 +19,7 @@ import {
   type VectorImage,
   vectorStride,
 } from '../kernel/index.ts'
+import { metrics } from '../kernel/metric.ts'
 import { Slice } from '../slice.ts'
 import type { Beam, IdKey, MergeSource } from '../snapshot.ts'
 import { type Columns, openColumns } from './columns.ts'
@@ -73,9 +74,6 @@ const imageSections: ReadonlySet<number> = new Set([
   sectionIds.terms,
   sectionIds.origin,
 ])
-
-/** Metrics in the order of the numbers that stand for them in files. */
-export const metrics: readonly Metric[] = ['cosine', 'dot', 'euclidean']
 
 /** What all sources of one collection share. */
 export type StorageContext = {

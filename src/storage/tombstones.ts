@@ -1,15 +1,15 @@
 /**
  * Dead rows of one source, each with the sequence at which it died, and the file that keeps a segment's.
  *
- * File: after the header of a companion per tombstone u32 row, u32 zero, u64 sequence, in the order of rows.
+ * File: a companion of the segment, without anything that belongs to entries.
  */
-import { readUint64, utf8Encode, viewOf } from '../codec/bytes.ts'
+import { utf8Encode } from '../codec/bytes.ts'
 import type { Directory } from '../directory/directory.ts'
 import type { Kernel } from '../kernel/index.ts'
 import { Slice } from '../slice.ts'
 import {
   type CompanionFile,
-  companionError,
+  companionEntrySize,
   companionHeaderSize,
   readCompanion,
   writeCompanion,
@@ -17,7 +17,6 @@ import {
 import { fileName } from './file-names.ts'
 
 const magic = utf8Encode('isovecDL')
-const entrySize = 16
 
 const pageRows = 512
 
@@ -72,7 +71,7 @@ export class Tombstones {
    * come meanwhile must have later sequences.
    */
   async encode(sequence: number, slice: Slice): Promise<Uint32Array<ArrayBuffer>> {
-    const words = new Uint32Array((this.countUpTo(sequence) * entrySize) / 4)
+    const words = new Uint32Array((this.countUpTo(sequence) * companionEntrySize) / 4)
     let at = 0
     for (const number of this.#pages.keys()) {
       const page = this.#pages[number]
@@ -105,8 +104,8 @@ export async function writeTombstones(
   sequence: number,
 ): Promise<TombstoneFile> {
   const words = await tombstones.encode(sequence, new Slice())
-  const count = (words.length * 4) / entrySize
-  const bytes = new Uint8Array(companionHeaderSize + count * entrySize)
+  const count = (words.length * 4) / companionEntrySize
+  const bytes = new Uint8Array(companionHeaderSize + count * companionEntrySize)
   // Little-endian, as the platform is wherever WASM runs.
   bytes.set(new Uint8Array(words.buffer), companionHeaderSize)
   let lastSequence = 0
@@ -128,17 +127,8 @@ export async function readTombstones(
   rowCount: number,
 ): Promise<Tombstones> {
   const name = fileName(file.number, 'del')
-  const bytes = await readCompanion(kernel, directory, name, { magic, uuid, segment }, file, entrySize)
-  const view = viewOf(bytes)
-  const end = companionHeaderSize + file.count * entrySize
-  if (bytes.length !== end) throw companionError(name, end, 'the tombstones are followed by bytes of none')
   const tombstones = new Tombstones()
-  for (let offset = companionHeaderSize; offset < end; offset += entrySize) {
-    const row = view.getUint32(offset, true)
-    const sequence = readUint64(view, offset + 8)
-    if (row >= rowCount || sequence === undefined || sequence === 0 || !tombstones.add(row, sequence)) {
-      throw companionError(name, offset, 'a tombstone is impossible')
-    }
-  }
+  const take = (row: number, sequence: number): void => void tombstones.add(row, sequence)
+  await readCompanion(kernel, directory, name, { magic, uuid, segment }, file, rowCount, take)
   return tombstones
 }

@@ -414,6 +414,11 @@ class WalScan {
         lastSequence = record.sequence
         records.push({ sequence: record.sequence, bytes: record.payload, offset: offset + recordHeaderSize })
       }
+      // A log whose records follow each other may still lack the last ones before a mark.
+      if (record.durableSequence > lastSequence) {
+        const synced = `all up to sequence ${record.durableSequence} was synced when this was written`
+        throw this.#corrupt(offset, `${synced}, and there is nothing behind ${lastSequence}`)
+      }
       closed = record.type === recordClose
       chain = extendChain(this.#kernel, chain, record.trailer)
       offset = record.end
@@ -537,6 +542,8 @@ export async function readWalChain(
   first: number,
   numbers: readonly number[],
 ): Promise<WalContent[]> {
+  // Whoever opens it is told whether it is lost or was replaced.
+  if (!numbers.includes(first)) await (await directory.open(fileName(first, 'wal'))).close()
   const finished: { number: number; predecessor: Seal | undefined }[] = []
   for (const number of numbers.filter((candidate) => candidate >= first).sort((a, b) => a - b)) {
     const header = await peekHeader(kernel, directory, uuid, number)

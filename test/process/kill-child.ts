@@ -6,13 +6,15 @@ import { writeSync } from 'node:fs'
 import { seededChoice } from '../../src/directory/crash-image.ts'
 import { nodeBackend } from '../../src/directory/node.ts'
 import { openDatabase } from '../../src/index.ts'
+import { onFailure } from '../support/events.ts'
 import { digestOf } from '../support/history.ts'
 import { readContents } from '../support/recovered.ts'
-import { type Message, type Payload, type Phase, runStep, stepsOf } from './work.ts'
+import type { PhaseReport } from './killer.ts'
+import { type Payload, type Phase, type Report, runStep, stepsOf } from './work.ts'
 
 /** Synchronous, so that the line is out before anything else happens. */
-function say(message: Message): void {
-  writeSync(1, `${JSON.stringify(message)}\n`)
+function say(report: PhaseReport<Phase> | Report): void {
+  writeSync(1, `${JSON.stringify(report)}\n`)
 }
 
 async function during<T>(phase: Phase, run: () => Promise<T>): Promise<T> {
@@ -29,7 +31,7 @@ async function main(path: string, seed: number, target: Phase): Promise<never> {
     // Whoever was killed while the lock was being taken may have left the helper that takes it, for a few milliseconds.
     const database = await openDatabase(nodeBackend(path), {
       lockTimeout: 10_000,
-      onEvent: ({ error }) => say({ failure: String(error) }),
+      onEvent: onFailure((error) => say({ failure: String(error) })),
     })
     return { database, collection: await database.openCollection<Payload>('c') }
   })

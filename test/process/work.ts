@@ -32,10 +32,8 @@ const classCount = 1000
 export const phases = ['recovery', 'write', 'bulk', 'flush', 'compact', 'build', 'close'] as const
 export type Phase = (typeof phases)[number]
 
-/** What a writer reports, a line of JSON each. */
-export type Message =
-  | { phase: Phase }
-  | { done: Phase; ms: number }
+/** What a writer reports beside its phases, a line of JSON each. */
+export type Report =
   /** The digest of all that was found at opening. */
   | { found: string }
   | { issued: number }

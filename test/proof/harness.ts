@@ -12,10 +12,17 @@ import { CrashRun } from '../support/crash-run.ts'
 import { bufferedWork, mixedWork, namedWork, shortWork } from '../support/crash-work.ts'
 import { changed, filesOf, flipped, ofKind, sectionsOf } from '../support/damage.ts'
 import { DamageRun, loggedImage, readDamaged, segmentedImage } from '../support/damage-run.ts'
+import { onFailure } from '../support/events.ts'
 import type { FaultRun } from '../support/fault-run.ts'
 import { FaultSeries } from '../support/fault-work.ts'
 import { changeWhileMerging } from '../support/merge-work.ts'
 import { MortalProcess } from '../support/mortal.ts'
+import {
+  patchBeforeFlushOnFullDisk,
+  patchTwiceInOneBatch,
+  patchWhileFlushing,
+  patchWhileMergingAndFlushing,
+} from '../support/patch-work.ts'
 import { Scenario } from '../support/scenario.ts'
 import { SpareRun } from '../support/spare-run.ts'
 
@@ -87,9 +94,7 @@ async function graphs(seed: number): Promise<string> {
     const choose = round === 0 ? () => 0 : seededChoice(seed + round)
     const errors: IsovecError[] = []
     const again = await openDatabase(memoryBackend(backend.crashImage({ kind: 'power', at: builtAt, choose })), {
-      onEvent: (event) => {
-        if (event.type === 'background-error') errors.push(event.error)
-      },
+      onEvent: onFailure((error) => errors.push(error)),
     })
     try {
       const collection = await again.openCollection('docs')
@@ -106,6 +111,15 @@ async function graphs(seed: number): Promise<string> {
 async function merge(): Promise<string> {
   await changeWhileMerging()
   return 'a compaction under changes'
+}
+
+/** Patches while their documents are on the way from one file to another, and before damage. */
+async function patches(): Promise<string> {
+  await patchTwiceInOneBatch()
+  await patchWhileMergingAndFlushing()
+  await patchWhileFlushing()
+  await patchBeforeFlushOnFullDisk()
+  return 'patches at four moments'
 }
 
 /** Bits of a database that is all in its log. */
@@ -370,6 +384,7 @@ export const harnesses = {
   'late spares': lateSpares,
   graphs,
   merge,
+  patches,
   bits,
   'segment bits': segmentBits,
   proving,

@@ -2,7 +2,7 @@
 import * as fc from 'fast-check'
 import { seededChoice } from '../../src/directory/crash-image.ts'
 import { CrashRun } from '../support/crash-run.ts'
-import { bufferedWork, indexedWork, mixedWork, namedWork, shortWork } from '../support/crash-work.ts'
+import { bufferedWork, indexedWork, mixedWork, namedWork, patchedWork, shortWork } from '../support/crash-work.ts'
 import { filesOf } from '../support/damage.ts'
 import { DamageRun, readDamaged, segmentedImage, segmentedQueries } from '../support/damage-run.ts'
 import { FaultSeries, faultWorks } from '../support/fault-work.ts'
@@ -30,6 +30,7 @@ const goals = {
   'model commands': 5_000_000,
   'kill -9 rounds': 1000,
   'lock races': 10_000,
+  'seconds of load': 600,
 } as const
 
 type Measure = keyof typeof goals
@@ -133,7 +134,10 @@ export class LongRun {
     'crashes in recovery': (seed, isOver) => this.#crash(seed, isOver, 1, 2),
     'damaged crash states': async (seed, isOver) => {
       const run = new SpareRun(seededChoice(seed))
-      await run.damageEverywhere(await scenarioOf(seed), isOver)
+      const scenario = await scenarioOf(seed)
+      // There is no time for all calls, and what comes late in a history has more behind it.
+      const from = seededChoice(seed)(scenario.backend.changes.length)
+      await run.damageEverywhere(scenario, isOver, from)
       this.#reached['damaged crash states'] += run.checked
     },
     'fault workloads at every call': async (seed) => {
@@ -180,6 +184,12 @@ export class LongRun {
       // Eight openers take part in each round.
       this.#reached['lock races'] += rounds
     },
+    'seconds of load': async () => {
+      // Long enough at a time to see whether memory grows.
+      const seconds = 60
+      await this.#processTest('test/process/load.test.ts', { ISOVEC_LOAD_SECONDS: String(seconds) })
+      this.#reached['seconds of load'] += seconds
+    },
   }
 
   async #crash(seed: number, isOver: () => boolean, powerImages: number, recoveryStep: number): Promise<void> {
@@ -223,6 +233,7 @@ async function scenarioOf(seed: number): Promise<Scenario> {
   else if (kind === 1) await bufferedWork(scenario)
   else if (kind === 2) await namedWork(scenario)
   else if (kind === 3) await indexedWork(scenario)
+  else if (kind < 6) await patchedWork(scenario, 20 + choose(40))
   else await mixedWork(scenario, 10 + choose(30))
   return scenario
 }

@@ -28,8 +28,9 @@ const acknowledgement: readonly Mutant[] = [
     name: 'acknowledged before the append',
     rule: 'append -> ... -> acknowledge',
     file: 'writer.ts',
-    find: 'for (const item of live) item.isUnderWay = true',
-    replace: 'for (const item of live) item.resolve({ deleted: 0, patched: 0 })',
+    find: 'const wal = await this.#append(live)',
+    replace:
+      'for (const item of live) item.resolve({ deleted: 0, patched: 0 })\n      const wal = await this.#append(live)',
     harness: 'crashes',
   },
   {
@@ -144,7 +145,7 @@ const commits: readonly Mutant[] = [
     name: 'patches during a compaction not mapped',
     rule: 'Patches that arrive on an input meanwhile are mapped to the output rows before the commit',
     file: 'storage/copied-rows.ts',
-    find: 'if (index >= 0) piece.output.patch(piece.base + index, sequence, payload)',
+    find: 'if (index >= 0) taken.push({ output, row: base + index, sequence, payload })',
     replace: '',
     harness: 'merge',
   },
@@ -152,14 +153,22 @@ const commits: readonly Mutant[] = [
     name: 'changes after the last look of a compaction not mapped',
     rule: 'mapped to the output rows before the commit',
     file: 'storage/copied-rows.ts',
-    find: '    this.#transfer(Number.POSITIVE_INFINITY)\n    for (const piece of this.#pieces) transferPatches(piece)',
+    find: '    this.#transfer(Number.POSITIVE_INFINITY)\n    for (const patch of this.#takePatches()) lay(patch)',
     replace: '',
     harness: 'merge',
   },
   {
+    name: 'patches during a compaction mapped in another order',
+    rule: 'Patches that arrive on an input meanwhile are mapped in the order of their sequences, whichever input they came to',
+    file: 'storage/copied-rows.ts',
+    find: 'return taken.sort((a, b) => a.sequence - b.sequence)',
+    replace: 'return taken',
+    harness: 'patches',
+  },
+  {
     name: 'a root manifest names a collection that is not there',
     rule: 'Creating a collection: directory and its first two manifests, then the root manifest',
-    file: 'database.ts',
+    file: 'local-database.ts',
     find: `      const recovered = await createCollectionFiles(this.#shared, directory, options)
       core = new CollectionCore(name, recovered, this.#report)
       await this.#commit({
@@ -177,7 +186,7 @@ const commits: readonly Mutant[] = [
   {
     name: 'files go before the root manifest lets go of them',
     rule: 'Dropping: root manifest first, then the files',
-    file: 'database.ts',
+    file: 'local-database.ts',
     find: `      await this.#commit({ ...body, collections: body.collections.filter((other) => other !== place) })
       await this.#discard(place.directory)`,
     replace: `      await this.#discard(place.directory)
@@ -233,7 +242,7 @@ const generations: readonly Mutant[] = [
   {
     name: 'a change of the root is committed once',
     rule: 'The two newest valid generations are kept: damage to what the newest one introduced costs nothing',
-    file: 'database.ts',
+    file: 'local-database.ts',
     find: 'time < 2',
     replace: 'time < 1',
     harness: 'spares',
@@ -269,6 +278,22 @@ const generations: readonly Mutant[] = [
     find: '...(this.#hasFallenBack ? { spare: this.current.generation } : {}),',
     replace: '',
     harness: 'proving',
+  },
+  {
+    name: 'a fall-back takes the patches of a batch backwards',
+    rule: 'what came since the newest generation is brought over to the one before, in order',
+    file: 'state.ts',
+    find: 'segment.overlay.since(lastSequence).map(',
+    replace: 'segment.overlay.since(lastSequence).reverse().map(',
+    harness: 'patches',
+  },
+  {
+    name: 'a fall-back finds no document that a patch has moved',
+    rule: 'damage to what the newest one introduced costs nothing: nor what a patch had moved there while it was flushed',
+    file: 'storage/apply.ts',
+    find: 'if (moved !== undefined) {',
+    replace: 'if (moved === null) {',
+    harness: 'patches',
   },
   {
     name: 'no proof before a commit',
@@ -501,6 +526,14 @@ const failures: readonly Mutant[] = [
     find: "return withOutcome(failure, 'unknown')\n    }\n    this.#isWalBroken = true\n",
     replace: "return withOutcome(failure, 'unknown')\n    }\n",
     harness: 'faults',
+  },
+  {
+    name: 'a full disk leaves out what a patch has moved',
+    rule: 'what the log needs of a document, its vector, is in a segment before that log goes',
+    file: 'maintenance.ts',
+    find: ' && !memtable.hasMoved(row)',
+    replace: '',
+    harness: 'patches',
   },
   {
     name: 'the reserve is not used',

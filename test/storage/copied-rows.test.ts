@@ -138,8 +138,8 @@ test('each patch that came since its row was copied reaches the copy, once and i
   changes.finish()
   expect(patched.splice(0)).toEqual([
     [0, 1, 6, bytes(4)],
-    [0, 1, 8, bytes(6)],
     [1, 2, 7, bytes(5)],
+    [0, 1, 8, bytes(6)],
   ])
   changes.finish()
   expect(patched).toEqual([])

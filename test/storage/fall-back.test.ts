@@ -7,6 +7,7 @@ import type { Collection, CollectionOptions, Database, DatabaseEvent } from '../
 import { IsovecError, openDatabase } from '../../src/index.ts'
 import { countingBackend } from '../support/counting-backend.ts'
 import { changed, flipped, ofKind, sectionsOf } from '../support/damage.ts'
+import { onFailure } from '../support/events.ts'
 import { type Contents, digestOf } from '../support/history.ts'
 import { hookedBackend } from '../support/hooked-backend.ts'
 import { readContents } from '../support/recovered.ts'
@@ -97,7 +98,11 @@ type Opened = { db: Database; docs: Collection; events: DatabaseEvent[] }
 
 async function opened(backend: StorageBackend): Promise<Opened> {
   const events: DatabaseEvent[] = []
-  const db = await openDatabase(backend, { onEvent: (event) => events.push(event) })
+  const db = await openDatabase(backend, {
+    onEvent: (event) => {
+      if (event.type === 'background-error') events.push(event)
+    },
+  })
   onTestFinished(() => db.close())
   return { db, docs: await db.openCollection('docs'), events }
 }
@@ -495,7 +500,7 @@ test('falls back while a graph is built of what is damaged, and tells the damage
   const section = sectionsOf(file.bytes).find(({ id }) => id === 2)!
   const hurt = changed(image, 1, file.name, flipped(file.bytes, (section.offset + (section.length >> 1)) * 8))
   const errors: IsovecError[] = []
-  const again = await openDatabase(memoryBackend(hurt), { onEvent: ({ error }) => errors.push(error) })
+  const again = await openDatabase(memoryBackend(hurt), { onEvent: onFailure((error) => errors.push(error)) })
   const read = await again.openCollection('docs')
   // The graph is begun once nothing was flushed for a while.
   await new Promise((resolve) => setTimeout(resolve, 100))

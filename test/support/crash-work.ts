@@ -30,6 +30,31 @@ export async function mixedWork(scenario: Scenario, steps: number): Promise<void
   await scenario.close()
 }
 
+/** Few documents that are patched over and over, while they are flushed and merged. */
+export async function patchedWork(scenario: Scenario, steps: number): Promise<void> {
+  const { choose } = scenario
+  await scenario.open()
+  await scenario.create('alpha', { dimension: 2, metric: 'euclidean', compaction: 'manual', index: 'manual' })
+  await scenario.write('alpha', 6)
+  for (let step = 0; step < steps; step++) {
+    const action = choose(16)
+    const ids = scenario.idsOf('alpha').slice(0, 6)
+    let done: Promise<void> | undefined
+    if (action < 7 && ids.length > 0) {
+      const patches = Array.from({ length: 1 + choose(3) }, () => ({ patch: scenario.patch(ids[choose(ids.length)]!) }))
+      const deletes = choose(4) === 0 ? [{ delete: ids[choose(ids.length)]! }] : []
+      done = scenario.writeOperations('alpha', [...patches, ...deletes])
+    } else if (action < 9) done = scenario.write('alpha', 1 + choose(3))
+    else if (action < 12) done = scenario.barrier('alpha', (collection) => collection.flush())
+    else if (action < 14) done = scenario.barrier('alpha', (collection) => collection.compact())
+    else if (action === 14) await scenario.reopen()
+    else await scenario.crash(choose(20))
+    if (choose(3) === 0) await done
+  }
+  await scenario.settle()
+  await scenario.close()
+}
+
 async function changeCollections(scenario: Scenario): Promise<void> {
   await scenario.settle()
   if (!scenario.names.has('gamma')) {
