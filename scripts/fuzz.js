@@ -1,5 +1,6 @@
 /**
- * Fuzzing beyond what the tests do: `npm run fuzz -- <target> [--minutes N] [--runs N] [--seed N] [--from N]`.
+ * Fuzzing beyond what the tests do: `npm run fuzz -- <target> [--minutes N] [--runs N] [--seed N] [--from N]`; without a target, what
+ * targets there are.
  */
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
@@ -35,7 +36,7 @@ function readArguments() {
       },
     })
     const [target, ...others] = positionals
-    if (target === undefined || others.length > 0) throw new Error('one target is needed')
+    if (others.length > 0) throw new Error('one target is taken at a time')
     const runs = numberOf('runs', values.runs)
     return {
       target,
@@ -55,6 +56,10 @@ const { target, runs, time, seed, from } = readArguments()
 const { Meter, fuzz, keepFixture, targetNames, targetOf } = await loadSources(
   new URL('../test/fuzz/main.ts', import.meta.url),
 )
+if (target === undefined) {
+  console.log(`${usage}\n\nTargets:\n${targetNames.map((each) => `  ${each}`).join('\n')}`)
+  process.exit(0)
+}
 const name = targetNames.find((each) => each === target)
 if (name === undefined) {
   console.error(`${target} is none of ${targetNames.join(', ')}\n\n${usage}`)
@@ -73,7 +78,8 @@ const summary = await fuzz(await targetOf(name, meter), {
     const perSecond = Math.round(now.inputs / ((performance.now() - begun) / 1000))
     const codes = [...now.refusals].map(([code, count]) => `${code} ${count}`).join(', ')
     console.log(
-      `${now.inputs} inputs, ${perSecond} a second, ${now.refused} refused (${codes}), ${now.findings.length} findings`,
+      `${now.inputs} executions, ${perSecond} a second, ${now.refused} refused (${codes}), ${now.answered} answered, ` +
+        `${now.findings.length} findings`,
     )
   },
 })
@@ -86,6 +92,7 @@ for (const finding of summary.findings) {
 }
 const codes = [...summary.refusals].map(([code, count]) => `${code} ${count}`).join(', ')
 console.log(
-  `fuzz: ${summary.inputs} inputs (${target}), ${summary.refused} refused (${codes}), ${summary.findings.length} findings (seed ${seed})`,
+  `fuzz: ${summary.inputs} executions (${target}), ${summary.refused} refused (${codes}), ${summary.answered} answered, ` +
+    `${summary.findings.length} findings (seed ${seed})`,
 )
 process.exit(summary.findings.length === 0 ? 0 : 1)

@@ -2,10 +2,11 @@
  * The valid databases that inputs begin with: small, and each kind of file and record is among them.
  */
 import { seededChoice } from '../../src/directory/crash-image.ts'
+import type { Directory } from '../../src/directory/directory.ts'
 import { type MemoryBackend, memoryBackend, type StoreImage } from '../../src/directory/memory.ts'
 import type { Collection, CollectionOptions, Document, JsonObject } from '../../src/index.ts'
 import { openDatabase } from '../../src/index.ts'
-import { loadKernel } from '../../src/kernel/index.ts'
+import { type ImagePool, type Kernel, loadKernel } from '../../src/kernel/index.ts'
 import { collectionFormat } from '../../src/storage/collection-manifest.ts'
 import { writeGraph } from '../../src/storage/graph-file.ts'
 import { readManifests, writeManifest } from '../../src/storage/manifest.ts'
@@ -44,7 +45,7 @@ export async function withSeededCrypto<T>(seed: number, run: () => Promise<T>): 
 const options: CollectionOptions = { dimension: 3, metric: 'euclidean', index: 'manual', compaction: 'manual' }
 
 /** Payloads of many shapes; some have none. */
-function payloadOf(i: number): JsonObject | undefined {
+export function payloadOf(i: number): JsonObject | undefined {
   switch (i % 6) {
     case 0:
       return { i, tag: i % 4 === 0 ? 'a' : 'b', list: [i, 'x', null, { deep: i }] }
@@ -127,6 +128,27 @@ async function logged(backend: MemoryBackend, end: 'close' | 'crash'): Promise<B
   return { image: end === 'crash' ? crashed : backend.image(), states }
 }
 
+/** What the sources of a collection share, for use without a database. */
+export function contextOf(
+  kernel: Kernel,
+  pool: ImagePool,
+  directory: Directory,
+  uuid: Uint8Array,
+  { dimension, metric }: Pick<StorageContext, 'dimension' | 'metric'>,
+): StorageContext {
+  return {
+    kernel,
+    pool,
+    cache: new BlockCache(0),
+    reserve: new Reserve(directory),
+    directory,
+    uuid,
+    hashSeed: new DataView(uuid.buffer, uuid.byteOffset).getUint32(0, true),
+    dimension,
+    metric,
+  }
+}
+
 /** A small segment with a graph, which no database would build: written beside it, and named by one more manifest. */
 async function smallGraph(backend: MemoryBackend): Promise<Base> {
   const options = { dimension: 2, metric: 'euclidean' } as const
@@ -143,16 +165,7 @@ async function smallGraph(backend: MemoryBackend): Promise<Base> {
   const { valid } = await readManifests(kernel, directory, 'collection', collectionFormat.decode)
   const { uuid, body, generation } = valid[0]!
   const { file } = body.segments[0]!
-  const context: StorageContext = {
-    ...options,
-    kernel,
-    pool,
-    cache: new BlockCache(0),
-    reserve: new Reserve(directory),
-    directory,
-    uuid,
-    hashSeed: new DataView(uuid.buffer, uuid.byteOffset).getUint32(0, true),
-  }
+  const context = contextOf(kernel, pool, directory, uuid, options)
   const segment = await Segment.open(context, file, new Tombstones())
   await segment.loadImage()
   segment.image.beginGraph({ M: 3, efConstruction: 8, seed: 11 })

@@ -7,17 +7,7 @@ import { IsovecError, type IsovecErrorCode } from '../../src/errors.ts'
 import type { Collection, Patch } from '../../src/index.ts'
 import { openDatabase } from '../../src/index.ts'
 import { Hostile, HostileError } from './hostile.ts'
-import {
-  Finding,
-  type Input,
-  type Json,
-  type Outcome,
-  pick,
-  recording,
-  replaying,
-  shorterChoices,
-  type Target,
-} from './input.ts'
+import { ChoiceTarget, Finding, type Input, type Outcome, pick } from './input.ts'
 
 const dimension = 2
 const refusals: ReadonlySet<IsovecErrorCode> = new Set(['INVALID_ARGUMENT', 'WRONG_DIMENSION'])
@@ -322,21 +312,15 @@ function compare(found: Model, expected: Model, when: string): void {
   if (left !== right) throw new Finding(`${when} there is ${left.slice(0, 300)} instead of ${right.slice(0, 300)}`)
 }
 
-export class DocumentTarget implements Target {
+export class DocumentTarget extends ChoiceTarget {
   readonly name = 'document'
 
   make(choose: Choice): Input {
     const steps: number[][] = []
     for (let i = 1 + choose(5); i > 0; i--) {
-      const taken: number[] = []
-      new CallMaker(recording(choose, taken), {} as Collection).call()
-      steps.push(taken)
+      steps.push(this.choices(choose, (each) => new CallMaker(each, {} as Collection).call()))
     }
     return { base: pick(choose, ['cosine', 'dot']), steps }
-  }
-
-  shorter(step: Json): Iterable<Json> {
-    return shorterChoices(step)
   }
 
   async run({ base, steps }: Input): Promise<Outcome> {
@@ -350,7 +334,7 @@ export class DocumentTarget implements Target {
       await collection.upsert({ id: 'a', vector: [1, 2], payload: { a: 1, b: { c: [1] } } })
       model = await readAll(collection)
       for (const step of steps) {
-        const call = new CallMaker(replaying(step as readonly number[]), collection).call()
+        const call = new CallMaker(this.again(step), collection).call()
         const isAccepted = await accepted(call, collection, codes)
         const found = await readAll(collection)
         if (call.apply === undefined) model = found

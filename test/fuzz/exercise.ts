@@ -3,8 +3,9 @@
  */
 import { memoryBackend, type StoreImage } from '../../src/directory/memory.ts'
 import { IsovecError, type IsovecErrorCode } from '../../src/errors.ts'
-import type { Collection, Database, DatabaseEvent, Filter } from '../../src/index.ts'
+import type { Collection, Database, Filter } from '../../src/index.ts'
 import { openDatabase } from '../../src/index.ts'
+import { onFailure } from '../support/events.ts'
 import { type Contents, textOf } from '../support/history.ts'
 import { Finding } from './input.ts'
 
@@ -38,7 +39,7 @@ export class Exercise {
   }
 
   async #useAll(image: StoreImage, writes: boolean): Promise<Read | undefined> {
-    const onEvent = ({ error }: DatabaseEvent): void => this.#judge('background', error, this.told)
+    const onEvent = onFailure((error) => this.#judge('background', error, this.told))
     const db = await this.#attempt('open', () => openDatabase(memoryBackend(image), { onEvent }))
     if (db === undefined) return undefined
     const before = this.codes.size

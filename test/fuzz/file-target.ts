@@ -9,7 +9,7 @@ import { Exercise, type Read } from './exercise.ts'
 import { Finding, type Input, type Json, type Outcome, pick, type Target } from './input.ts'
 import { type Kind, kindOf } from './layout.ts'
 import type { Meter } from './meter.ts'
-import { decodeSplice, mutated, spliceBetween, spliced } from './mutate.ts'
+import { decodeSplice, mutated, spliced } from './mutate.ts'
 import { type Repair, repaired } from './repair.ts'
 
 /** Where an input of such a target begins. */
@@ -55,6 +55,8 @@ export class FileTarget implements Target {
   readonly #bases: readonly BaseName[]
   readonly #meter: Meter
   readonly #files = new Map<BaseName, readonly { path: string; bytes: Uint8Array }[]>()
+  /** The bytes of all those files. */
+  readonly #others: Uint8Array[] = []
 
   constructor(name: string, kind: Kind, bases: readonly BaseName[], meter: Meter) {
     this.name = name
@@ -71,6 +73,7 @@ export class FileTarget implements Target {
         .filter((file) => kindOf(file.name) === this.#kind)
         .map((file) => ({ path: pathOf(file), bytes: file.bytes }))
       this.#files.set(name, files)
+      this.#others.push(...files.map(({ bytes }) => bytes))
       await wholeOf(name)
     }
   }
@@ -78,7 +81,7 @@ export class FileTarget implements Target {
   make(choose: (count: number) => number): Input {
     const database = pick(choose, this.#bases)
     const files = this.#files.get(database)!
-    const others = [...this.#files.values()].flat().map(({ bytes }) => bytes)
+    const others = this.#others
     const now = new Map<string, Uint8Array>(files.map(({ path, bytes }) => [path, bytes]))
     const repair = pick(choose, ['none', 'none', 'checksums', 'sizes'] as const)
     const steps: Json[] = []
@@ -88,8 +91,8 @@ export class FileTarget implements Target {
     for (let i = 0; i < count; i++) {
       if (choose(6) === 0) path = pick(choose, files).path
       const before = now.get(path)!
-      const after = mutated(before, choose, this.#kind, others)
-      steps.push({ file: path, ...spliceBetween(before, after) })
+      const { after, splice } = mutated(before, choose, this.#kind, others)
+      steps.push({ file: path, ...splice })
       now.set(path, after)
     }
     return { base: { database, repair, writes: choose(8) === 0 }, steps }

@@ -8,22 +8,12 @@ import type { Collection, Filter } from '../../src/index.ts'
 import { openDatabase } from '../../src/index.ts'
 import { matches, type RawFilter } from '../support/filter-reference.ts'
 import { Hostile } from './hostile.ts'
-import {
-  Finding,
-  type Input,
-  type Json,
-  type Outcome,
-  pick,
-  recording,
-  replaying,
-  shorterChoices,
-  type Target,
-} from './input.ts'
+import { ChoiceTarget, Finding, type Input, type Outcome, pick } from './input.ts'
 
 type Doc = { readonly id: string; readonly vector: readonly number[]; readonly payload?: object }
 
 /** Payloads with the keys and values that filters ask for, with keys of prototypes among them. */
-const payloads: readonly (string | undefined)[] = [
+export const payloads: readonly (string | undefined)[] = [
   '{"a":1,"b":"a"}',
   '{"a":-3,"b":"ab","c":null}',
   '{"a":[1,2,"a"],"b":{"c":"t1"}}',
@@ -42,7 +32,8 @@ const payloads: readonly (string | undefined)[] = [
   '{"0":"a","4294967295":1,"then":{"a":1}}',
 ]
 
-const docs: readonly Doc[] = payloads.map((text, i) => ({
+/** Documents with those payloads. */
+export const docs: readonly Doc[] = payloads.map((text, i) => ({
   id: ['a', 'ab', 'b', 't1', '__proto__', 'constructor'][i] ?? `id${i}`,
   vector: [i + 1, 1],
   ...(text === undefined ? {} : { payload: JSON.parse(text) as object }),
@@ -52,7 +43,7 @@ const paths = ['a', 'b', 'c', 'a.b', 'b.c', 'c.a.b', '$id', '__proto__.a', 'then
 const operators = ['$eq', '$ne', '$gt', '$gte', '$lt', '$lte', '$in', '$nin', '$exists', '$startsWith', '$not'] as const
 
 /** Makes filters of which most are well formed but for a thing or two. */
-class FilterMaker {
+export class FilterMaker {
   readonly hostile: Hostile
   readonly #choose: Choice
   /** Of so many choices one is hostile. */
@@ -125,11 +116,12 @@ class FilterMaker {
 /** What a filter was met with: the ids that pass, or the code of its refusal. */
 type Answer = { readonly ids: string; readonly code?: IsovecErrorCode }
 
-export class FilterTarget implements Target {
+export class FilterTarget extends ChoiceTarget {
   readonly name = 'filter'
   readonly #collections: readonly Collection[]
 
   private constructor(collections: readonly Collection[]) {
+    super()
     this.#collections = collections
   }
 
@@ -144,17 +136,11 @@ export class FilterTarget implements Target {
   }
 
   make(choose: Choice): Input {
-    const taken: number[] = []
-    new FilterMaker(recording(choose, taken)).filter()
-    return { base: null, steps: [taken] }
-  }
-
-  shorter(step: Json): Iterable<Json> {
-    return shorterChoices(step)
+    return { base: null, steps: [this.choices(choose, (each) => new FilterMaker(each).filter())] }
   }
 
   async run({ steps }: Input): Promise<Outcome> {
-    const maker = new FilterMaker(replaying((steps[0] ?? []) as readonly number[]))
+    const maker = new FilterMaker(this.again(steps[0]))
     const filter = maker.filter()
     const answers: Answer[] = []
     for (const collection of this.#collections) {

@@ -10,7 +10,7 @@ export type Json = null | boolean | number | string | readonly Json[] | { readon
 /** One input: where it begins and what is done to it. Steps can be left out one by one. */
 export type Input = { readonly base: Json; readonly steps: readonly Json[] }
 
-/** What became of an input that was met as it should be: what it was refused with, each code once. */
+/** What became of an input that was met as it should be: what any of it was refused with, each code once; none if all was answered. */
 export type Outcome = { readonly refusals: readonly IsovecErrorCode[] }
 
 /** Something to throw inputs at. */
@@ -47,6 +47,11 @@ export class Finding extends Error {
   }
 }
 
+/** Throws unless something holds that no input may break. */
+export function demand(holds: boolean, problem: string): void {
+  if (!holds) throw new Finding(problem)
+}
+
 /** A choice function that notes what was chosen. */
 export function recording(choose: Choice, taken: number[]): Choice {
   return (count) => {
@@ -69,6 +74,31 @@ export function* shorterChoices(step: Json): Iterable<Json> {
     for (let from = 0; from + size <= taken.length; from += size) yield taken.toSpliced(from, size)
   }
   for (const [index, choice] of taken.entries()) if (choice !== 0) yield taken.with(index, 0)
+}
+
+/** A target whose steps are lists of choices, from which something is made anew each time. */
+export abstract class ChoiceTarget implements Target {
+  abstract readonly name: string
+
+  abstract make(choose: Choice): Input
+
+  abstract run(input: Input): Promise<Outcome>
+
+  shorter(step: Json): Iterable<Json> {
+    return shorterChoices(step)
+  }
+
+  /** The choices that were taken to make something. */
+  protected choices(choose: Choice, make: (choose: Choice) => unknown): number[] {
+    const taken: number[] = []
+    make(recording(choose, taken))
+    return taken
+  }
+
+  /** What gives the choices of a step once more. */
+  protected again(step: Json | undefined): Choice {
+    return replaying((step ?? []) as readonly number[])
+  }
 }
 
 /** One of several. */

@@ -6,20 +6,48 @@ import { sectionsOf } from '../support/damage.ts'
 /** A number in a file. */
 export type Field = { readonly at: number; readonly size: 1 | 2 | 4 | 8 }
 
-export type Kind = 'wal' | 'manifest' | 'seg' | 'graph' | 'del' | 'patch'
+/** Numbers of one size that lie side by side: so many bytes have so many numbers that each is made only when it is asked for. */
+type Run = Field & { readonly count: number }
 
+/** Numbers that are met as often as those of any other group. */
+export class FieldGroup {
+  readonly #runs: readonly Run[]
+  readonly length: number
+
+  constructor(runs: readonly Run[]) {
+    this.#runs = runs
+    this.length = runs.reduce((sum, { count }) => sum + count, 0)
+  }
+
+  at(index: number): Field {
+    let rest = index
+    for (const { at, size, count } of this.#runs) {
+      if (rest < count) return { at: at + rest * size, size }
+      rest -= count
+    }
+    throw new Error(`there is no field ${index}`)
+  }
+}
+
+/** Kinds of file, and of what lies in them: the section of attribute columns, a payload. */
+export type Kind = 'wal' | 'manifest' | 'seg' | 'graph' | 'del' | 'patch' | 'columns' | 'payload'
+
+/** The kind of a file of a database. */
 export function kindOf(name: string): Kind {
   return name.slice(name.indexOf('.') + 1) as Kind
 }
 
 export const view = (bytes: Uint8Array): DataView => new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
 
-/** A run of numbers of one size. */
-function run(from: number, to: number, size: Field['size']): Field[] {
-  return Array.from({ length: Math.max(0, Math.floor((to - from) / size)) }, (_, i) => ({ at: from + i * size, size }))
-}
+const one = (at: number, size: Field['size']): Run => ({ at, size, count: 1 })
 
-const preamble: readonly Field[] = [...run(8, 16, 4), ...run(16, 20, 4), { at: 32, size: 8 }]
+const run = (from: number, to: number, size: Field['size']): Run => ({
+  at: from,
+  size,
+  count: Math.max(0, Math.floor((to - from) / size)),
+})
+
+const preamble: readonly Run[] = [run(8, 20, 4), one(32, 8)]
 
 /** A record of a log. */
 export type LogRecord = { readonly at: number; readonly payloadSize: number; readonly end: number }
@@ -38,21 +66,21 @@ export function recordsOf(bytes: Uint8Array): LogRecord[] {
   return records
 }
 
-function walFields(bytes: Uint8Array): Field[] {
-  const fields: Field[] = [...preamble, ...run(40, 88, 8)]
+function walFields(bytes: Uint8Array): Run[] {
+  const fields: Run[] = [...preamble, run(40, 88, 8)]
   const numbers = view(bytes)
   for (const { at, payloadSize } of recordsOf(bytes)) {
-    fields.push({ at: at + 4, size: 1 }, { at: at + 8, size: 4 }, ...run(at + 16, at + 32, 8))
+    fields.push(one(at + 4, 1), one(at + 8, 4), run(at + 16, at + 32, 8))
     const start = at + 32
     const end = start + payloadSize
     if (payloadSize < 8) continue
-    fields.push({ at: start, size: 4 })
+    fields.push(one(start, 4))
     for (let offset = start + 8; offset + 8 <= end; ) {
       const idSize = numbers.getUint16(offset + 2, true)
       const size = numbers.getUint32(offset + 4, true)
-      fields.push(...run(offset, offset + 2, 1), { at: offset + 2, size: 2 }, { at: offset + 4, size: 4 })
+      fields.push(run(offset, offset + 2, 1), one(offset + 2, 2), one(offset + 4, 4))
       const next = offset + 8 + idSize + size + (bytes[offset] === 1 ? 12 : 0)
-      fields.push(...run(offset + 8, Math.min(end, next), 1).filter((_, i) => i % 5 === 0))
+      for (let at = offset + 8; at < Math.min(end, next); at += 5) fields.push(one(at, 1))
       offset = next
     }
   }
@@ -71,57 +99,76 @@ function soundSections(bytes: Uint8Array): { id: number; offset: number; length:
   return sectionsOf(bytes).filter(({ offset, length }) => offset + length <= bytes.length)
 }
 
-function sectionFields(bytes: Uint8Array, kind: 'seg' | 'graph'): Field[][] {
-  const own =
-    kind === 'seg' ? [...run(40, 64, 4), ...run(64, 88, 8), ...run(88, 96, 4)] : [...run(40, 56, 8), ...run(56, 84, 4)]
+function sectionFields(bytes: Uint8Array, kind: 'seg' | 'graph'): Run[][] {
+  const own = kind === 'seg' ? [run(40, 64, 4), run(64, 88, 8), run(88, 96, 4)] : [run(40, 56, 8), run(56, 84, 4)]
   const table = Array.from({ length: Math.min(123, view(bytes).getUint32(4072, true)) }, (_, i) => [
-    { at: 128 + 32 * i, size: 4 } as const,
-    ...run(136 + 32 * i, 160 + 32 * i, 8),
+    one(128 + 32 * i, 4),
+    run(136 + 32 * i, 160 + 32 * i, 8),
   ])
-  const groups: Field[][] = [
+  const groups: Run[][] = [
     [...preamble, ...own],
-    [...table.flat(), { at: 4072, size: 4 }, { at: 4080, size: 8 }],
+    [...table.flat(), one(4072, 4), one(4080, 8)],
   ]
   for (const { id, offset, length } of soundSections(bytes)) {
-    if (kind === 'seg' && id === 32 && length >= 16) {
-      const columns = view(bytes).getUint32(offset + 4, true)
-      groups.push(run(offset, offset + 8, 4))
-      groups.push(run(offset + 16, offset + 24 + 8 * Math.min(columns, 100), 4))
-    }
-    groups.push(run(offset, offset + length, wide[kind]![id] ?? 1))
+    if (kind === 'seg' && id === 32) groups.push(...columnFields(bytes, offset, offset + length))
+    else groups.push([run(offset, offset + length, wide[kind]![id] ?? 1)])
   }
-  return groups.filter((group) => group.length > 0)
+  return groups
 }
 
-function companionFields(bytes: Uint8Array): Field[] {
-  const fields: Field[] = [...preamble, { at: 40, size: 4 }]
+/** Counts, the directory, and what it leads to. */
+function columnFields(bytes: Uint8Array, from: number, to: number): Run[][] {
+  const whole = [run(from, to, 1)]
+  if (to - from < 16) return [whole]
+  const columns = Math.min(view(bytes).getUint32(from + 4, true), 100)
+  return [[run(from, from + 8, 4)], [run(from + 16, Math.min(to, from + 24 + 8 * columns), 4)], whole]
+}
+
+function companionFields(bytes: Uint8Array): Run[] {
+  const fields: Run[] = [...preamble, one(40, 4)]
   const count = bytes.length < 64 ? 0 : view(bytes).getUint32(40, true)
   for (let i = 0; i < Math.min(count, 50); i++) {
     const at = 64 + 16 * i
-    fields.push({ at, size: 4 }, { at: at + 4, size: 4 }, { at: at + 8, size: 8 })
+    fields.push(run(at, at + 8, 4), one(at + 8, 8))
   }
   return fields
 }
 
-/** The numbers of a file in groups, all of which are met as often as the others. */
-export function fieldsOf(kind: Kind, bytes: Uint8Array): Field[][] {
-  const fits = (group: readonly Field[]): Field[] => group.filter(({ at, size }) => at + size <= bytes.length)
-  const groups = (): Field[][] => {
+/** What was found of bytes before. */
+const known = new WeakMap<Uint8Array, readonly FieldGroup[]>()
+
+/** The numbers of a file in groups, all of which are met as often as the others. The bytes must never change. */
+export function fieldsOf(kind: Kind, bytes: Uint8Array): readonly FieldGroup[] {
+  let groups = known.get(bytes)
+  if (groups === undefined) {
+    groups = groupsOf(kind, bytes)
+    known.set(bytes, groups)
+  }
+  return groups
+}
+
+function groupsOf(kind: Kind, bytes: Uint8Array): FieldGroup[] {
+  const fitting = ({ at, size, count }: Run): Run => run(at, Math.min(bytes.length, at + size * count), size)
+  const groups = (): Run[][] => {
     switch (kind) {
       case 'wal':
         return [walFields(bytes)]
       case 'manifest':
-        return [[...preamble, ...run(16, 24, 4), ...run(24, 56, 8)]]
+        return [[...preamble, run(16, 24, 4), run(24, 56, 8)]]
       case 'del':
         return [companionFields(bytes)]
       case 'patch':
-        return [companionFields(bytes), run(64, bytes.length, 1)]
+        return [companionFields(bytes), [run(64, bytes.length, 1)]]
+      case 'columns':
+        return columnFields(bytes, 0, bytes.length)
+      case 'payload':
+        return [[run(0, bytes.length, 1)]]
       default:
         return bytes.length < 4096 ? [[...preamble]] : sectionFields(bytes, kind)
     }
   }
   return groups()
-    .map(fits)
+    .map((group) => new FieldGroup(group.map(fitting)))
     .filter((group) => group.length > 0)
 }
 
@@ -133,10 +180,8 @@ export function piecesOf(kind: Kind, bytes: Uint8Array): { at: number; size: num
     return [...sections, ...sections.map((_, i) => ({ at: 128 + 32 * i, size: 32 }))]
   }
   if (kind === 'del' || kind === 'patch') {
-    return run(64, bytes.length, 8)
-      .filter((_, i) => i % 2 === 0)
-      .map(({ at }) => ({ at, size: 16 }))
-      .filter(({ at }) => at + 16 <= bytes.length)
+    const count = Math.max(0, Math.floor((bytes.length - 64) / 16))
+    return Array.from({ length: count }, (_, i) => ({ at: 64 + 16 * i, size: 16 }))
   }
   return []
 }

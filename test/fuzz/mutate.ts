@@ -4,7 +4,7 @@
  */
 import type { Choice } from '../../src/directory/crash-image.ts'
 import { type Json, pick, someSize } from './input.ts'
-import { type Field, fieldsOf, type Kind, piecesOf } from './layout.ts'
+import { type Field, type FieldGroup, fieldsOf, type Kind, piecesOf } from './layout.ts'
 
 /** A run of bytes that takes the place of another. */
 export type Splice = { readonly at: number; readonly remove: number; readonly insert: string }
@@ -12,12 +12,23 @@ export type Splice = { readonly at: number; readonly remove: number; readonly in
 const decoder = new TextDecoder()
 const encoder = new TextEncoder()
 
+/** Bytes that are compared at one go. */
+const chunk = 256
+
+/** Whether two chunks are the same. */
+function isSame(a: Uint8Array, aStart: number, b: Uint8Array, bStart: number): boolean {
+  return Buffer.compare(a.subarray(aStart, aStart + chunk), b.subarray(bStart, bStart + chunk)) === 0
+}
+
 /** The smallest splice that makes one of the other. */
 export function spliceBetween(before: Uint8Array, after: Uint8Array): Splice {
   const shorter = Math.min(before.length, after.length)
   let at = 0
+  while (at + chunk <= shorter && isSame(before, at, after, at)) at += chunk
   while (at < shorter && before[at] === after[at]) at++
   let tail = 0
+  const isTail = (size: number): boolean => isSame(before, before.length - size, after, after.length - size)
+  while (tail + chunk <= shorter - at && isTail(tail + chunk)) tail += chunk
   while (tail < shorter - at && before[before.length - 1 - tail] === after[after.length - 1 - tail]) tail++
   const insert = Buffer.from(after.subarray(at, after.length - tail)).toString('base64')
   return { at, remove: before.length - tail - at, insert }
@@ -29,7 +40,8 @@ export function spliced(bytes: Uint8Array, { at, remove, insert }: Splice): Uint
   return joined(bytes.subarray(0, from), Buffer.from(insert, 'base64'), bytes.subarray(from + remove))
 }
 
-function joined(...parts: readonly Uint8Array[]): Uint8Array {
+/** Runs of bytes one after the other. */
+export function joined(...parts: readonly Uint8Array[]): Uint8Array {
   const bytes = new Uint8Array(parts.reduce((size, part) => size + part.length, 0))
   let at = 0
   for (const part of parts) {
@@ -62,9 +74,11 @@ function withNumber(bytes: Uint8Array, { at, size }: Field, value: bigint): Uint
   return copy
 }
 
+const someOf = (choose: Choice, group: FieldGroup): Field => group.at(choose(group.length))
+
 const someField = (bytes: Uint8Array, choose: Choice, kind: Kind): Field | undefined => {
   const groups = fieldsOf(kind, bytes)
-  return groups.length === 0 ? undefined : pick(choose, pick(choose, groups))
+  return groups.length === 0 ? undefined : someOf(choose, pick(choose, groups))
 }
 
 const interesting: Mutator = (bytes, choose, kind) => {
@@ -96,7 +110,7 @@ const copiedNumber: Mutator = (bytes, choose, kind) => {
   const groups = fieldsOf(kind, bytes)
   if (groups.length === 0) return bytes
   const group = pick(choose, groups)
-  return withNumber(bytes, pick(choose, group), numberIn(bytes, pick(choose, group)))
+  return withNumber(bytes, someOf(choose, group), numberIn(bytes, someOf(choose, group)))
 }
 
 const flip: Mutator = (bytes, choose) => {
@@ -202,15 +216,16 @@ function valuesIn(text: string): { from: number; to: number }[] {
   return values
 }
 
-/** Damage to the JSON that a manifest is. */
-const manifestText: Mutator = (bytes, choose) => {
-  const text = decoder.decode(bytes.subarray(64))
+/** Damage to the JSON that a manifest holds or a payload is. */
+const jsonText: Mutator = (bytes, choose, kind) => {
+  const start = kind === 'manifest' ? 64 : 0
+  const text = decoder.decode(bytes.subarray(start))
   const values = valuesIn(text)
   if (values.length === 0) return bytes
   const { from, to } = pick(choose, values)
   const value = text.slice(from, to)
   const put = (middle: string): Uint8Array =>
-    joined(bytes.subarray(0, 64), encoder.encode(text.slice(0, from) + middle + text.slice(to)))
+    joined(bytes.subarray(0, start), encoder.encode(text.slice(0, from) + middle + text.slice(to)))
   switch (choose(7)) {
     case 0:
       return put(pick(choose, hostileValues)(choose))
@@ -230,7 +245,7 @@ const manifestText: Mutator = (bytes, choose) => {
       return put('')
     default:
       // Bytes that are no text.
-      return joined(bytes.subarray(0, 64 + from), Uint8Array.of(choose(256), 0xff), bytes.subarray(64 + from))
+      return joined(bytes.subarray(0, start + from), Uint8Array.of(choose(256), 0xff), bytes.subarray(start + from))
   }
 }
 
@@ -250,16 +265,22 @@ const common: readonly Mutator[] = [
   shuffle,
   crossed,
 ]
-const forManifests: readonly Mutator[] = [...common, ...Array.from({ length: 20 }, () => manifestText)]
+const forJson: readonly Mutator[] = [...common, ...Array.from({ length: 20 }, () => jsonText)]
 
-/** A mutation of a file, never without effect unless the file is empty. */
-export function mutated(bytes: Uint8Array, choose: Choice, kind: Kind, others: readonly Uint8Array[]): Uint8Array {
+/** A file after a mutation, and the splice that makes it; never the same unless the file is empty. */
+export function mutated(
+  bytes: Uint8Array,
+  choose: Choice,
+  kind: Kind,
+  others: readonly Uint8Array[],
+): { readonly after: Uint8Array; readonly splice: Splice } {
   for (let attempt = 0; attempt < 20; attempt++) {
-    const changed = pick(choose, kind === 'manifest' ? forManifests : common)(bytes, choose, kind, others)
-    const { remove, insert } = spliceBetween(bytes, changed)
-    if (remove > 0 || insert !== '') return changed
+    const isJson = kind === 'manifest' || kind === 'payload'
+    const changed = pick(choose, isJson ? forJson : common)(bytes, choose, kind, others)
+    const splice = spliceBetween(bytes, changed)
+    if (splice.remove > 0 || splice.insert !== '') return { after: changed, splice }
   }
-  return bytes
+  return { after: bytes, splice: spliceBetween(bytes, bytes) }
 }
 
 /** A splice as it is kept. */

@@ -3,7 +3,7 @@
  */
 import type { StoreImage } from '../../src/directory/memory.ts'
 import { type Checksum, type Kernel, loadKernel } from '../../src/kernel/index.ts'
-import { kindOf, recordsOf, view } from './layout.ts'
+import { type Kind, kindOf, recordsOf, view } from './layout.ts'
 
 /** What is repaired: checksums alone, or also what sizes and counts headers and manifests keep of a file. */
 export type Repair = 'checksums' | 'sizes'
@@ -32,10 +32,8 @@ function repairDirectory(kernel: Kernel, files: Files, prefix: string, all: Read
   }
   for (const name of changed) {
     const bytes = copy(name)
-    const kind = kindOf(name)
-    if (kind === 'seg' || kind === 'graph') repairSections(kernel, bytes, kind, repair)
-    if (kind === 'del' || kind === 'patch') repairWhole(kernel, bytes)
-    if (kind === 'wal') repairLog(kernel, bytes)
+    // A manifest comes last: it names the others.
+    if (kindOf(name) !== 'manifest') repairFile(kernel, kindOf(name), bytes, repair)
   }
   // A graph names the checksum of its segment.
   for (const name of files.keys()) {
@@ -56,9 +54,28 @@ function repairDirectory(kernel: Kernel, files: Files, prefix: string, all: Read
     if (kindOf(name) !== 'manifest') continue
     const bytes = changed.has(name) ? files.get(name)! : renamed(files, files.get(name)!, changed, repair)
     if (bytes.length < 64) continue
-    if (repair === 'sizes') view(bytes).setUint32(16, bytes.length - 64, true)
-    repairWhole(kernel, bytes)
+    repairFile(kernel, 'manifest', bytes, repair)
     files.set(name, bytes)
+  }
+}
+
+/** Repairs the checksums and sizes that a file keeps of itself, in place. */
+export function repairFile(kernel: Kernel, kind: Kind, bytes: Uint8Array, repair: Repair): void {
+  switch (kind) {
+    case 'seg':
+    case 'graph':
+      repairSections(kernel, bytes, kind, repair)
+      break
+    case 'wal':
+      repairLog(kernel, bytes)
+      break
+    case 'manifest':
+      if (repair === 'sizes' && bytes.length >= 64) view(bytes).setUint32(16, bytes.length - 64, true)
+      repairWhole(kernel, bytes)
+      break
+    case 'del':
+    case 'patch':
+      repairWhole(kernel, bytes)
   }
 }
 
@@ -125,22 +142,33 @@ function repairSeal(kernel: Kernel, files: Files, bytes: Uint8Array, repair: Rep
   const numbers = view(bytes)
   const before = files.get(`${numbers.getUint32(48, true)}.wal`)!
   if (before.length < 128) return
-  const sealedEnd = Number(numbers.getBigUint64(56, true))
-  let chain = { low: view(before).getUint32(40, true), high: view(before).getUint32(44, true) }
-  let validEnd = 128
-  let lastSequence = view(before).getBigUint64(80, true)
-  for (const { at, end } of recordsOf(before)) {
-    if (repair === 'checksums' && end > sealedEnd) break
-    chain = kernel.checksum64(before.subarray(end - 8, end), chain.low, chain.high)
-    validEnd = end
-    if (before[at + 4] === 1) lastSequence = view(before).getBigUint64(at + 16, true)
-  }
+  const sealedEnd = repair === 'checksums' ? Number(numbers.getBigUint64(56, true)) : Number.POSITIVE_INFINITY
+  const { validEnd, lastSequence, chain } = endOf(kernel, before, sealedEnd)
   if (repair === 'sizes') {
     numbers.setBigUint64(56, BigInt(validEnd), true)
     numbers.setBigUint64(64, lastSequence, true)
   }
   put(bytes, 72, chain)
   put(bytes, 120, kernel.checksum64(bytes.subarray(0, 120)))
+}
+
+/** What a seal says of a log of 128 bytes or more that ends where its sizes lead, at `sealedEnd` at most. */
+export function endOf(
+  kernel: Kernel,
+  log: Uint8Array,
+  sealedEnd: number,
+): { validEnd: number; lastSequence: bigint; chain: Checksum } {
+  const numbers = view(log)
+  let chain: Checksum = { low: numbers.getUint32(40, true), high: numbers.getUint32(44, true) }
+  let validEnd = 128
+  let lastSequence = numbers.getBigUint64(80, true)
+  for (const { at, end } of recordsOf(log)) {
+    if (end > sealedEnd) break
+    chain = kernel.checksum64(log.subarray(end - 8, end), chain.low, chain.high)
+    validEnd = end
+    if (log[at + 4] === 1) lastSequence = numbers.getBigUint64(at + 16, true)
+  }
+  return { validEnd, lastSequence, chain }
 }
 
 type Named = { number?: unknown; length?: unknown; checksum?: unknown; count?: unknown; rowCount?: unknown }

@@ -30,6 +30,8 @@ export type Summary = {
   readonly inputs: number
   /** Inputs of which anything was refused. */
   readonly refused: number
+  /** Inputs of which everything was answered. */
+  readonly answered: number
   readonly refusals: ReadonlyMap<string, number>
   readonly findings: readonly Found[]
   /** Inputs by the signature of what they met. */
@@ -68,6 +70,8 @@ export async function runInput(target: Target, input: Input): Promise<Outcome> {
         timer = setTimeout(() => reject(new Finding(`takes longer than ${timeMax} ms`)), timeMax)
       }),
     ])
+    // Rejections that nobody sees are told once the microtasks have come to their end.
+    await new Promise((resolve) => setImmediate(resolve))
     if (rejections.length > 0) throw new Finding(`rejects unseen with ${String(rejections[0])}`, rejections[0])
     return outcome
   } finally {
@@ -97,7 +101,8 @@ export async function fuzz(target: Target, options: RunOptions): Promise<Summary
   const begun = performance.now()
   let inputs = 0
   let refused = 0
-  const summary = (): Summary => ({ target: target.name, inputs, refused, refusals, findings, counts })
+  let answered = 0
+  const summary = (): Summary => ({ target: target.name, inputs, refused, answered, refusals, findings, counts })
   let progressAt = begun + 5000
   process.on('unhandledRejection', onRejection)
   try {
@@ -108,6 +113,7 @@ export async function fuzz(target: Target, options: RunOptions): Promise<Summary
       try {
         const outcome = await runInput(target, input)
         if (outcome.refusals.length > 0) refused++
+        else answered++
         for (const code of outcome.refusals) refusals.set(code, (refusals.get(code) ?? 0) + 1)
       } catch (error) {
         const finding = error instanceof Finding ? error : new Finding(`the harness fails with ${String(error)}`, error)

@@ -1,58 +1,71 @@
 /**
  * All targets by name.
  */
+import { loadKernel } from '../../src/kernel/index.ts'
+import { ArchiveTarget } from './archive-target.ts'
 import { makeBases } from './bases.ts'
+import { columnSamples, payloadSamples } from './column-readers.ts'
 import { DocumentTarget } from './document-target.ts'
+import { graphSamples, logSamples, manifestSamples, patchSamples, tombstoneSamples } from './file-readers.ts'
 import { FileTarget } from './file-target.ts'
+import { ParsedFilterTarget } from './filter-reader.ts'
 import { FilterTarget } from './filter-target.ts'
 import type { Target } from './input.ts'
 import type { Meter } from './meter.ts'
-
-export const targetNames = [
-  'wal',
-  'manifest',
-  'segment',
-  'graph',
-  'tombstones',
-  'patches',
-  'filter',
-  'document',
-] as const
-export type TargetName = (typeof targetNames)[number]
+import { ReaderTarget, type Sample } from './reader-target.ts'
+import { segmentSamples } from './segment-readers.ts'
 
 const segmented = ['closed', 'crashed'] as const
 
-async function fileTarget(name: TargetName, meter: Meter): Promise<FileTarget> {
-  const make = (): FileTarget => {
-    switch (name) {
-      case 'wal':
-        return new FileTarget(name, 'wal', [...segmented, 'logClosed', 'logCrashed'], meter)
-      case 'manifest':
-        return new FileTarget(name, 'manifest', [...segmented, 'logClosed', 'smallGraph'], meter)
-      case 'segment':
-        return new FileTarget(name, 'seg', segmented, meter)
-      case 'graph':
-        return new FileTarget(
-          name,
-          'graph',
-          [...Array.from({ length: 30 }, () => 'smallGraph' as const), 'graph'],
-          meter,
-        )
-      case 'tombstones':
-        return new FileTarget(name, 'del', segmented, meter)
-      default:
-        return new FileTarget(name, 'patch', segmented, meter)
-    }
+/** Damages files of one kind and uses the whole database. */
+const ofFiles =
+  (
+    ...[kind, bases]: readonly [
+      ConstructorParameters<typeof FileTarget>[1],
+      ConstructorParameters<typeof FileTarget>[2],
+    ]
+  ) =>
+  async (name: string, meter: Meter): Promise<Target> => {
+    await makeBases()
+    const target = new FileTarget(name, kind, bases, meter)
+    await target.prepare()
+    return target
   }
-  await makeBases()
-  const target = make()
-  await target.prepare()
-  return target
-}
+
+/** Damages samples and reads them alone. */
+const ofReader =
+  (samples: () => Promise<Sample[]>) =>
+  async (name: string, meter: Meter): Promise<Target> => {
+    await makeBases()
+    return ReaderTarget.create(name, await loadKernel(), await samples(), meter)
+  }
+
+const makers = {
+  wal: ofFiles('wal', [...segmented, 'logClosed', 'logCrashed']),
+  manifest: ofFiles('manifest', [...segmented, 'logClosed', 'smallGraph']),
+  segment: ofFiles('seg', segmented),
+  graph: ofFiles('graph', [...Array.from({ length: 30 }, () => 'smallGraph' as const), 'graph']),
+  tombstones: ofFiles('del', segmented),
+  patches: ofFiles('patch', segmented),
+  filter: () => FilterTarget.create(),
+  document: async () => new DocumentTarget(),
+  'read-wal': ofReader(logSamples),
+  'read-manifest': ofReader(manifestSamples),
+  'read-segment': ofReader(segmentSamples),
+  'read-columns': ofReader(columnSamples),
+  'read-payload': ofReader(payloadSamples),
+  'read-graph': ofReader(graphSamples),
+  'read-tombstones': ofReader(tombstoneSamples),
+  'read-patches': ofReader(patchSamples),
+  'parse-filter': async () => new ParsedFilterTarget(),
+  archive: (_, meter) => ArchiveTarget.create(meter),
+} satisfies { readonly [name: string]: (name: string, meter: Meter) => Promise<Target> }
+
+export type TargetName = keyof typeof makers
+
+export const targetNames = Object.keys(makers) as TargetName[]
 
 /** A target that is ready to run. The meter must be on wherever memory is to be watched. */
-export async function targetOf(name: TargetName, meter: Meter): Promise<Target> {
-  if (name === 'filter') return FilterTarget.create()
-  if (name === 'document') return new DocumentTarget()
-  return fileTarget(name, meter)
+export function targetOf(name: TargetName, meter: Meter): Promise<Target> {
+  return makers[name](name, meter)
 }
