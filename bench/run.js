@@ -4,7 +4,7 @@
 import { spawnSync } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 
-const questions = ['search', 'build', 'scan', 'filter', 'plans', 'columns', 'memtable', 'write', 'open']
+const questions = ['search', 'build', 'scan', 'filter', 'plans', 'columns', 'memtable', 'write', 'open', 'recovery']
 
 const [wanted = '', ...rest] = process.argv.slice(2)
 const chosen = wanted === 'all' ? questions : questions.filter((question) => question === wanted)

@@ -1,5 +1,6 @@
 /**
- * The process behind `open.js`: fills a database or opens one, says what it found, and waits to be closed or killed.
+ * The process behind `open.js` and `recovery.js`: fills a database or opens one, says what it found, and waits to be
+ * closed or killed.
  */
 import { once } from 'node:events'
 import { openDatabase } from 'isovec'
@@ -8,7 +9,7 @@ import { generateVectors } from './sets.js'
 import { median, randomFrom } from './statistics.js'
 
 /**
- * @typedef {{ kind: 'fill', path: string, megabytes: number }
+ * @typedef {{ kind: 'fill', path: string, collectionCount: number, megabytes: number }
  *   | { kind: 'build', path: string, collectionCount: number, rowCount: number }
  *   | { kind: 'open', path: string }} Order
  */
@@ -21,6 +22,7 @@ import { median, randomFrom } from './statistics.js'
  * @property {number} docs
  * @property {number} openMs time of `openDatabase`, loading the kernel included
  * @property {number} collectionsMs time to open all collections one after the other
+ * @property {number} processorMs processor time of both, of all threads
  * @property {number} firstMs time of the first search, the sum over the collections
  * @property {number} laterMs median time of a later one
  * @property {number} bytesPerDoc as `stats` reports it
@@ -51,31 +53,39 @@ function textFrom(random) {
 }
 
 /**
- * Writes until the log has a size, and leaves everything in the log.
+ * Writes until the log of each collection has a size, and leaves everything in the logs.
  *
  * @param {string} path
+ * @param {number} collectionCount
  * @param {number} megabytes
  */
-async function fill(path, megabytes) {
+async function fill(path, collectionCount, megabytes) {
   const database = await openDatabase(path)
-  const collection = await database.createCollection('documents', { dimension, index: 'manual', compaction: 'manual' })
   const sizeWanted = megabytes * 2 ** 20
   const random = randomFrom(3)
   const batchSize = batchRows * (dimension * 4 + textLength + 100)
   const vectors = vectorsOf(Math.ceil(sizeWanted / (batchSize / batchRows)))
   let docs = 0
-  // The largest log that isn't flushed by itself ends just below the size that makes a flush due.
-  while ((await collection.stats()).walBytes + batchSize < sizeWanted) {
-    const documents = Array.from({ length: batchRows }, () => {
-      const id = docs++
-      return { id: String(id), vector: vectors[id % vectors.length] ?? [], payload: { text: textFrom(random) } }
-    })
-    await collection.upsert(documents)
+  let walSize = 0
+  for (let number = 0; number < collectionCount; number++) {
+    const options = /** @type {const} */ ({ dimension, index: 'manual', compaction: 'manual' })
+    const collection = await database.createCollection(`documents-${number}`, options)
+    let count = 0
+    // The largest log that isn't flushed by itself ends just below the size that makes a flush due.
+    while ((await collection.stats()).walBytes + batchSize < sizeWanted) {
+      const documents = Array.from({ length: batchRows }, () => {
+        const id = count++
+        return { id: String(id), vector: vectors[id % vectors.length] ?? [], payload: { text: textFrom(random) } }
+      })
+      await collection.upsert(documents)
+    }
+    const { walBytes, segments, memtableDocs } = await collection.stats()
+    if (segments > 0 || memtableDocs !== count)
+      throw new Error(`${memtableDocs} of ${count} in the log, ${segments} segments`)
+    docs += count
+    walSize += walBytes
   }
-  const { walBytes, segments, memtableDocs } = await collection.stats()
-  if (segments > 0 || memtableDocs !== docs)
-    throw new Error(`${memtableDocs} of ${docs} in the log, ${segments} segments`)
-  process.send?.({ kind: 'filled', docs, walSize: walBytes })
+  process.send?.({ kind: 'filled', docs, walSize })
   return database
 }
 
@@ -103,12 +113,14 @@ async function build(path, collectionCount, rowCount) {
 async function open(path) {
   const queries = vectorsOf(20)
   const residentBefore = process.memoryUsage.rss()
+  const usedBefore = process.cpuUsage()
   const started = performance.now()
   const database = await openDatabase(path)
   const opened = performance.now()
   const collections = []
   for (const name of await database.listCollections()) collections.push(await database.openCollection(name))
   const ready = performance.now()
+  const { user, system } = process.cpuUsage(usedBefore)
   const search = (/** @type {import('isovec').Collection} */ collection, /** @type {Float32Array} */ vector) =>
     collection.search({ vector, k: 10 })
   for (const collection of collections) await search(collection, /** @type {Float32Array} */ (queries[0]))
@@ -129,6 +141,7 @@ async function open(path) {
     docs,
     openMs: opened - started,
     collectionsMs: ready - opened,
+    processorMs: (user + system) / 1000,
     firstMs: searched - ready,
     laterMs: median(later),
     bytesPerDoc: stats.reduce((sum, each) => sum + each.memoryBytes, 0) / docs,
@@ -143,7 +156,7 @@ const [order] = /** @type {[Order]} */ (await once(process, 'message'))
 const closing = once(process, 'message')
 const database =
   order.kind === 'fill'
-    ? await fill(order.path, order.megabytes)
+    ? await fill(order.path, order.collectionCount, order.megabytes)
     : order.kind === 'build'
       ? await build(order.path, order.collectionCount, order.rowCount)
       : await open(order.path)
