@@ -25,12 +25,22 @@ export type {
   VectorInput,
 }
 
-/** Something that happened without anybody waiting for it. */
-export type DatabaseEvent = {
-  readonly type: 'background-error'
-  readonly collection: string
-  readonly error: IsovecError
-}
+/** Something that happened without anybody waiting for it, or that somebody else has done. */
+export type DatabaseEvent =
+  /** Work in the background failed, or damage was made good. */
+  | { readonly type: 'background-error'; readonly collection: string; readonly error: IsovecError }
+  /** Documents of a collection have changed, by whatever handle or tab. */
+  | { readonly type: 'write'; readonly collection: string }
+  /** Collections were made, renamed or dropped. */
+  | { readonly type: 'collections' }
+  /** Another tab leads now, or this one does; see {@link DatabaseInfo}. */
+  | { readonly type: 'role'; readonly role: DatabaseRole }
+
+/**
+ * The part that an open database plays: the one `writer`; a `reader`; in a browser the `leader` among tabs, or a `follower`, whose calls
+ * the leader carries out.
+ */
+export type DatabaseRole = 'writer' | 'reader' | 'leader' | 'follower'
 
 /** Options of {@link openDatabase}. */
 export type OpenOptions = {
@@ -46,8 +56,18 @@ export type OpenOptions = {
   signal?: AbortSignal | undefined
   /** Is told of what happens in the background. */
   onEvent?: (event: DatabaseEvent) => void
+  /**
+   * In a browser: asks it to keep the data when room is short. It may ask the person, and is not waited for; `info()` tells what came of
+   * it. Default false.
+   */
+  requestPersistence?: boolean
   /** The WASM kernel, for hosts that forbid compiling bytes of the bundle. Default: the one that is built in. */
   wasm?: WebAssembly.Module | BufferSource | URL
+  /**
+   * In a browser: the worker that holds the database, for pages whose policy forbids blob workers: the address of a copy of
+   * `isovec/worker-script`, or what makes a worker of it. Default: one that is built in.
+   */
+  worker?: URL | (() => Worker)
 }
 
 /**
@@ -362,12 +382,17 @@ export type DatabaseInfo = {
   readonly backend: string
   /** What keeps a second writer out; `none` for a reader. */
   readonly lock: string
-  readonly role: 'writer' | 'reader'
+  readonly role: DatabaseRole
   /** The build of the kernel in use; results don't depend on it. */
   readonly kernel: 'simd128' | 'relaxed-simd'
   readonly collections: number
   /** Bytes of linear memory that vectors, codes and graphs take. */
   readonly memoryBytes: number
+  /** Bytes that the origin takes in a browser, all of its data together, and may take; not told where the browser doesn't. */
+  readonly usage?: number
+  readonly quota?: number
+  /** Whether the browser keeps the data when room is short. */
+  readonly persisted?: boolean
   /** Milliseconds spent in the parts of opening. */
   readonly openMs: { readonly kernel: number; readonly lock: number; readonly manifest: number; readonly sweep: number }
 }
@@ -394,7 +419,10 @@ export type MergeReport = {
 export type SalvagedCollection = {
   readonly name: string
   readonly docs: number
-  /** Documents that are known to be there and could not be read. */
+  /**
+   * Documents that are known to be there and could not be read, or are not taken any more (`problems` says why), and those that were
+   * deleted or replaced at a time of which rows could not be read: nothing tells which.
+   */
   readonly lost: number
   /** The first 1,000 of their ids. */
   readonly lostIds: readonly string[]
@@ -411,7 +439,21 @@ export type SalvageReport = {
 }
 
 /** Options of tools for whole databases. */
-export type ToolOptions = { signal?: AbortSignal | undefined; onProgress?: (progress: Progress) => void }
+export type ToolOptions = {
+  signal?: AbortSignal | undefined
+  onProgress?: (progress: Progress) => void
+  /** As in {@link OpenOptions}. */
+  wasm?: WebAssembly.Module | BufferSource | URL
+}
+
+/** Options of `restore`. */
+export type RestoreOptions = ToolOptions & {
+  /**
+   * Bytes that the files of an archive may have together, so that a small archive from somewhere can't fill the disk: nothing is written
+   * of a file that would be too large. By default there is no limit.
+   */
+  maxBytes?: number
+}
 
 /** What {@link Database.verify} found. */
 export type VerifyReport = {
@@ -467,10 +509,11 @@ export interface Database extends AsyncDisposable {
     options?: { compact?: boolean; signal?: AbortSignal | undefined; onProgress?: (progress: Progress) => void },
   ): Promise<SnapshotReport>
   /**
-   * Compares what lies on disk with what the kept generations say of it, and reports every file. Damage is no error here.
+   * Compares what lies on disk with what the kept generations say of it, and reports every file. Damage is no error here. Beside a
+   * writer that is what its newest manifests say, whatever this database was opened on.
    * @param options `full` reads every byte, section by section; else headers, manifests, logs, tombstones and patches. `onProgress` is
    * told collections
-   * @throws IsovecError `ABORTED`, `IO`, `STALE_READER`; `CLOSED` if the database is closed meanwhile
+   * @throws IsovecError `ABORTED`, `IO`; `CLOSED` if the database is closed meanwhile; `STALE_READER` if a writer is always quicker
    */
   verify(options?: {
     full?: boolean

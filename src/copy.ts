@@ -9,7 +9,7 @@ import type { Held } from './core.ts'
 import type { Directory, Lock, StorageBackend } from './directory/directory.ts'
 import { IsovecError, throwIfAborted } from './errors.ts'
 import type { Kernel } from './kernel/index.ts'
-import type { Progress } from './maintenance.ts'
+import type { WorkOptions } from './maintenance.ts'
 import { invalid } from './options.ts'
 import { Slice } from './slice.ts'
 import type { Snapshot } from './snapshot.ts'
@@ -34,12 +34,6 @@ type CopyOptions = {
   readonly onBytes: (count: number) => void
 }
 
-/** How long work is watched and ended. */
-export type StoreWork = {
-  readonly signal: AbortSignal | undefined
-  readonly onProgress: ((progress: Progress) => void) | undefined
-}
-
 /**
  * Copies collections into an empty store.
  * @param compactBy opens the copy, for it to be compacted; undefined to leave it as it is
@@ -51,7 +45,7 @@ export function copyStore(
   held: readonly Held[],
   backend: StorageBackend,
   compactBy: ((backend: StorageBackend) => Promise<Database>) | undefined,
-  { signal, onProgress }: StoreWork,
+  { signal, onProgress }: WorkOptions,
 ): Promise<number> {
   const total = held.reduce((sum, each) => sum + sizeOf(each), 0)
   let done = 0
@@ -75,7 +69,7 @@ export function copyStore(
  * Compacts every collection of a database that was just made, lets go of what came before, and closes it.
  * @returns bytes of all files
  */
-export async function compactStore(database: Database, { signal, onProgress }: StoreWork): Promise<number> {
+export async function compactStore(database: Database, { signal, onProgress }: WorkOptions): Promise<number> {
   try {
     let bytes = 0
     for (const name of await database.listCollections()) {
@@ -91,12 +85,21 @@ export async function compactStore(database: Database, { signal, onProgress }: S
   }
 }
 
-/** Removes what was made in a store that holds no whole database. What can't be removed is told by the failure that is on its way. */
-async function emptyStore(backend: StorageBackend, root: Directory, made: ReadonlySet<number>): Promise<void> {
+/**
+ * Removes what was made in a store that holds no whole database, the lock's file too. What can't be removed is told by the failure that is
+ * on its way.
+ */
+async function emptyStore(
+  backend: StorageBackend,
+  root: Directory,
+  made: ReadonlySet<number>,
+  lock: Lock,
+): Promise<void> {
   for (const name of await root.list().catch(() => [])) {
     if (parseFileName(name) !== undefined) await root.remove(name).catch(() => {})
   }
   for (const number of made) await backend.removeDirectory(number).catch(() => {})
+  await lock.forget?.().catch(() => {})
 }
 
 /** Bytes that copying a collection will at least write. */
@@ -124,7 +127,10 @@ export async function createStore<T>(backend: StorageBackend, fill: (store: NewS
   const root = await backend.open({ create: true })
   const lock = await backend.lock({ timeout: 0 })
   try {
-    if ((await root.list()).length > 0 || (await backend.directories()).length > 0) {
+    const names = await root.list()
+    if (names.length > 0 || (await backend.directories()).length > 0) {
+      // The lock's file of a database that is there already belongs to it.
+      if (!names.some(parseFileName)) await lock.forget?.().catch(() => {})
       throw invalid('destination', `${backend.location} is not empty`)
     }
     const made = new Set<number>()
@@ -132,7 +138,7 @@ export async function createStore<T>(backend: StorageBackend, fill: (store: NewS
       return await fill({ root, backend: lending(backend, lock, made) })
     } catch (error) {
       // What lacks its end is of no use.
-      await emptyStore(backend, root, made)
+      await emptyStore(backend, root, made, lock)
       throw error
     }
   } finally {
@@ -239,6 +245,9 @@ async function copySegment(
   return copyGraph(copied, source, state, target, { signal, onBytes })
 }
 
+/** What a graph may fail with that is damaged, lost, or was taken away by a writer elsewhere. */
+const graphLosses = new Set(['CORRUPTION', 'NOT_FOUND', 'STALE_READER'])
+
 /** Takes the graph along, whichever the segment has when its turn comes: another may be built meanwhile. */
 async function copyGraph(
   copied: SegmentState,
@@ -255,9 +264,9 @@ async function copyGraph(
       return { ...copied, graph }
     } catch (error) {
       const isReplaced = source.graphFile !== graph
-      if (!isReplaced && !(error instanceof IsovecError && error.code === 'CORRUPTION')) throw error
+      if (!isReplaced && !(error instanceof IsovecError && graphLosses.has(error.code))) throw error
       await target.directory.remove(name)
-      // A damaged graph is as good as none: it is built again.
+      // A copy can do without: it is built again.
       if (!isReplaced) return copied
       graph = source.graphFile
     }

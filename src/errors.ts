@@ -87,6 +87,18 @@ export function assert(condition: unknown, message: string): asserts condition {
   if (!condition) throw new Error(`isovec: internal assertion failed: ${message}`)
 }
 
+/** A failure of the platform, or of isovec itself, as an error of the contract. */
+export function asIsovecError(error: unknown): IsovecError {
+  if (error instanceof IsovecError) return error
+  return new IsovecError('IO', 'an I/O operation failed', { cause: error })
+}
+
+/** The same failure with what is known of the write. */
+export function withOutcome(error: unknown, outcome: 'none' | 'unknown'): IsovecError {
+  const { code, message, cause, name: _, stack: __, ...fields } = asIsovecError(error)
+  return new IsovecError(code, message, { ...fields, cause, outcome })
+}
+
 /** The error for a signal that has fired. `outcome` belongs to writes. */
 export function abortError(signal: AbortSignal, outcome?: 'none' | 'unknown'): IsovecError {
   return new IsovecError('ABORTED', 'the operation was aborted', {

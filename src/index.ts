@@ -1,12 +1,33 @@
 /**
  * isovec: an embedded vector database.
  */
-import { platformBackend } from '#platform'
-import type { Database, MergeReport, OpenOptions, SalvageReport, SnapshotReport, ToolOptions } from './api.ts'
+import { elsewhere, platformBackend } from '#platform'
+import type {
+  Database,
+  MergeReport,
+  OpenOptions,
+  RestoreOptions,
+  SalvageReport,
+  SnapshotReport,
+  ToolOptions,
+} from './api.ts'
 import type { StorageBackend } from './directory/directory.ts'
-import { open } from './open.ts'
-import { salvage as salvageFrom } from './salvage.ts'
-import { mergeDatabases as merge, restore as restoreFrom } from './tools.ts'
+import { checkOpen } from './open-options.ts'
+
+type Place = string | URL | StorageBackend
+
+/** Loaded when it is needed: a page whose databases lie in a worker never does. */
+const loadEngine = (): Promise<typeof import('./engine.ts')> => import('./engine.ts')
+
+/** Whether a place is a name rather than something of this thread. */
+function isName(place: unknown): place is string {
+  return typeof place === 'string' && place !== ':memory:'
+}
+
+/** Options as they are now; what is wrong with them is found where they are checked. */
+function copied<T>(options: T): T {
+  return typeof options === 'object' && options !== null ? { ...options } : options
+}
 
 export type * from './api.ts'
 export type { Directory, Lock, RandomAccessFile, StorageBackend, WritableFile } from './directory/directory.ts'
@@ -15,15 +36,20 @@ export { IsovecError, type IsovecErrorCode, type IsovecErrorFields, isIsovecErro
 /**
  * Makes a database of a snapshot, in an empty place. Every byte is verified; if anything fails, the place is left empty.
  *
- * @param snapshot a folder or backend, which is only read; or an archive as a stream: the folder in a tar file, gzipped or not
- * @throws IsovecError `NOT_FOUND`, `INVALID_ARGUMENT` if the destination isn't empty, `CORRUPTION`, `ABORTED`, `QUOTA_EXCEEDED`, `IO`
+ * @param snapshot a folder or backend, which is only read; or an archive as a stream: the folder in a tar file, gzipped or not. What is
+ * no file of a database, and files that no manifest in it names, are left out
+ * @throws IsovecError `NOT_FOUND`, `INVALID_ARGUMENT` if the destination isn't empty, `CORRUPTION`, `ABORTED`, `IO`; `QUOTA_EXCEEDED`, also
+ * where an archive holds more than `maxBytes`
  */
-export function restore(
-  snapshot: string | URL | StorageBackend | ReadableStream<Uint8Array>,
-  destination: string | URL | StorageBackend,
-  options?: ToolOptions,
+export async function restore(
+  snapshot: Place | ReadableStream<Uint8Array>,
+  destination: Place,
+  options?: RestoreOptions,
 ): Promise<SnapshotReport> {
-  return restoreFrom(snapshot, destination, options, platformBackend)
+  const given = copied(options)
+  const isSource = isName(snapshot) || snapshot instanceof ReadableStream
+  if (elsewhere !== undefined && isSource && isName(destination)) return elsewhere.restore(snapshot, destination, given)
+  return (await loadEngine()).restore(snapshot, destination, given, platformBackend)
 }
 
 /**
@@ -35,12 +61,12 @@ export function restore(
  *
  * @throws IsovecError `NOT_FOUND`, `INVALID_ARGUMENT` if the destination isn't empty, `UNSUPPORTED_VERSION`, `ABORTED`, `QUOTA_EXCEEDED`, `IO`
  */
-export function salvage(
-  source: string | URL | StorageBackend,
-  destination: string | URL | StorageBackend,
-  options?: ToolOptions,
-): Promise<SalvageReport> {
-  return salvageFrom(source, destination, options, platformBackend)
+export async function salvage(source: Place, destination: Place, options?: ToolOptions): Promise<SalvageReport> {
+  const given = copied(options)
+  if (elsewhere !== undefined && isName(source) && isName(destination)) {
+    return elsewhere.salvage(source, destination, given)
+  }
+  return (await loadEngine()).salvage(source, destination, given, platformBackend)
 }
 
 /**
@@ -50,21 +76,28 @@ export function salvage(
  * @throws IsovecError `NOT_FOUND`; `WRONG_DIMENSION`, `INVALID_ARGUMENT` or `MODEL_MISMATCH` if collections of one name differ in dimension,
  * metric or model; `INVALID_ARGUMENT` if the destination isn't empty; `CORRUPTION`, `ABORTED`, `QUOTA_EXCEEDED`, `IO`
  */
-export function mergeDatabases(
-  base: string | URL | StorageBackend,
-  other: string | URL | StorageBackend,
-  destination: string | URL | StorageBackend,
+export async function mergeDatabases(
+  base: Place,
+  other: Place,
+  destination: Place,
   options?: ToolOptions,
 ): Promise<MergeReport> {
-  return merge(base, other, destination, options, platformBackend)
+  const given = copied(options)
+  if (elsewhere !== undefined && isName(base) && isName(other) && isName(destination)) {
+    return elsewhere.mergeDatabases(base, other, destination, given)
+  }
+  return (await loadEngine()).mergeDatabases(base, other, destination, given, platformBackend)
 }
 
 /**
  * Opens a database, and makes one if there is none.
  *
- * @param location a folder as a path or `file:` URL, a backend, or `':memory:'`
- * @throws IsovecError `LOCKED` if another writer holds it, `NOT_FOUND` with `mustExist`, `CORRUPTION`, `UNSUPPORTED`, `IO`
+ * @param location a folder as a path or `file:` URL, in a browser a name; a backend; or `':memory:'`. A database of a name lies in the
+ * origin private file system, or in IndexedDB where there is none, and is held by a worker, whose leader all tabs of the origin share
+ * @throws IsovecError `LOCKED` if another writer holds it, `NOT_FOUND` with `mustExist`, `CORRUPTION`, `UNSUPPORTED`, `ABORTED`, `IO`
  */
-export function openDatabase(location: string | URL | StorageBackend, options?: OpenOptions): Promise<Database> {
-  return open(location, options, platformBackend)
+export async function openDatabase(location: Place, options?: OpenOptions): Promise<Database> {
+  const checked = checkOpen(options)
+  if (elsewhere !== undefined && isName(location)) return elsewhere.open(location, checked)
+  return (await loadEngine()).openChecked(location, checked, platformBackend)
 }

@@ -2,47 +2,55 @@
  * Opening a database: options, lock, root.
  */
 import type { Database, OpenOptions } from './api.ts'
-import { LocalDatabase } from './database.ts'
+import { DatabaseHandle } from './database.ts'
 import type { StorageBackend } from './directory/directory.ts'
 import { memoryBackend } from './directory/memory.ts'
 import { throwIfAborted } from './errors.ts'
 import { loadKernel } from './kernel/index.ts'
-import { checkCallback, checkFlag, checkOptions, checkSignal, invalid, refuseUnsupported } from './options.ts'
+import { LocalDatabase } from './local-database.ts'
+import { type CheckedOpen, checkOpen } from './open-options.ts'
+import { invalid } from './options.ts'
 import { openRoot, readRoot, sweepRoot } from './root.ts'
-
-const openKeys = ['readOnly', 'mustExist', 'lockTimeout', 'signal', 'onEvent', 'wasm']
-const laterOpenKeys = ['memoryLimit', 'requestPersistence', 'worker']
 
 /** Turns a path or URL into a backend. */
 export type PlatformBackend = (location: string | URL) => StorageBackend
 
-/**
- * Opens a database on a backend, and makes one if there is none.
- * @throws IsovecError `NOT_FOUND`, `LOCKED`, `CORRUPTION`, `UNSUPPORTED`, `UNSUPPORTED_VERSION`, `ABORTED`, `IO`
- */
+/** Opens a database, and makes one if there is none. Fails as {@link openLocal} does. */
 export async function open(
   location: string | URL | StorageBackend,
   given: OpenOptions | undefined,
   platformBackend: PlatformBackend,
 ): Promise<Database> {
-  refuseUnsupported(given, laterOpenKeys, 'options')
-  const options = checkOptions(given, [...openKeys, ...laterOpenKeys])
-  const signal = checkSignal(options.signal)
-  const lockTimeout = options.lockTimeout ?? 0
-  if (typeof lockTimeout !== 'number' || !(lockTimeout >= 0))
-    throw invalid('options.lockTimeout', 'is not a time in ms')
-  const onEvent = checkCallback(options.onEvent, 'options.onEvent')
-  const isReader = checkFlag(options.readOnly, false, 'options.readOnly')
-  const mustExist = checkFlag(options.mustExist, isReader, 'options.mustExist')
-  if (isReader && !mustExist) throw invalid('options.mustExist', 'can not be false where nothing may be made')
-  throwIfAborted(signal)
+  return openChecked(location, checkOpen(given), platformBackend)
+}
+
+/** The same with options that were checked. */
+export async function openChecked(
+  location: string | URL | StorageBackend,
+  checked: CheckedOpen,
+  platformBackend: PlatformBackend,
+): Promise<Database> {
+  return new DatabaseHandle(await openLocal(location, checked, platformBackend))
+}
+
+/**
+ * Opens a database on a backend in this thread, and makes one if there is none.
+ * @param steal whether to take the lock from whoever holds it, since they no longer answer
+ * @throws IsovecError `NOT_FOUND`, `LOCKED`, `CORRUPTION`, `UNSUPPORTED`, `UNSUPPORTED_VERSION`, `ABORTED`, `IO`
+ */
+export async function openLocal(
+  location: string | URL | StorageBackend,
+  { isReader, mustExist, lockTimeout, signal, onEvent, wasm }: CheckedOpen,
+  platformBackend: PlatformBackend,
+  steal = false,
+): Promise<LocalDatabase> {
   const backend = backendOf(location, platformBackend, 'location')
 
   const times = [performance.now()]
-  const kernel = await loadKernel(options.wasm === undefined ? {} : { wasm: options.wasm })
+  const kernel = await loadKernel({ wasm })
   times.push(performance.now())
   const directory = await backend.open({ create: !mustExist })
-  const lock = isReader ? undefined : await backend.lock({ timeout: lockTimeout, signal })
+  const lock = isReader ? undefined : await backend.lock({ timeout: lockTimeout, signal, steal })
   times.push(performance.now())
   try {
     throwIfAborted(signal)
@@ -60,8 +68,7 @@ export async function open(
     }
     const others = {
       backendOf: (other: string | URL | StorageBackend, field: string) => backendOf(other, platformBackend, field),
-      open: (other: StorageBackend) =>
-        open(other, options.wasm === undefined ? {} : { wasm: options.wasm }, platformBackend),
+      open: (other: StorageBackend) => open(other, wasm === undefined ? {} : { wasm }, platformBackend),
     }
     return new LocalDatabase({ backend, directory, lock, kernel, root, openMs, onEvent, others })
   } catch (error) {

@@ -4,7 +4,8 @@
 
 import type { CollectionOptions } from './api.ts'
 import { IsovecError } from './errors.ts'
-import { mMax } from './kernel/index.ts'
+import { mMax } from './kernel/limits.ts'
+import { metrics } from './kernel/metric.ts'
 import { dimensionMax } from './storage/batch.ts'
 import {
   type HnswOptions,
@@ -13,7 +14,6 @@ import {
   type ResolvedCollectionOptions,
 } from './storage/collection-manifest.ts'
 import { isCollectionName } from './storage/root-manifest.ts'
-import { metrics } from './storage/segment.ts'
 
 const hnswDefaults: HnswOptions = { M: 16, efConstruction: 200 }
 

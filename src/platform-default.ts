@@ -1,8 +1,8 @@
-/** The backend of a name where there is no file system: none yet, and memory would lose data without a word. */
-import type { StorageBackend } from './directory/directory.ts'
-import { IsovecError } from './errors.ts'
+/** Where there is no file system: a name is a database of the browser, which a worker holds. */
+import { namedBackend } from './directory/named.ts'
+import type { Elsewhere } from './elsewhere.ts'
+import { openInWorker, toolsInWorker } from './worker/client.ts'
 
-/** @throws IsovecError `UNSUPPORTED` */
-export function platformBackend(location: string | URL): StorageBackend {
-  throw new IsovecError('UNSUPPORTED', `there is no durable storage for ${String(location)} on this platform`)
-}
+export { namedBackend as platformBackend }
+
+export const elsewhere: Elsewhere | undefined = { open: openInWorker, ...toolsInWorker }

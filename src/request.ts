@@ -3,14 +3,14 @@
  */
 import type { Document, ResolvedCollectionOptions } from './api.ts'
 import { payloadDepthMax } from './codec/json.ts'
-import { efMax } from './kernel/index.ts'
+import { efMax } from './kernel/limits.ts'
+import { metrics } from './kernel/metric.ts'
 import { checkChoice, checkFlag, checkOptions, checkSignal, checkWhole, invalid, refuseUnsupported } from './options.ts'
 import { type FilterNode, parseFilter } from './search/filter.ts'
 import type { Wanted } from './search/hydrate.ts'
 import { type Projection, projectionOf } from './search/projection.ts'
 import type { Query } from './search/query.ts'
 import { type BatchBuilder, checkId, copyVector } from './storage/batch.ts'
-import { metrics } from './storage/segment.ts'
 
 /** A search with every value filled in. */
 export type CheckedSearch = Omit<Query, 'vector' | 'count' | 'open' | 'isLate'> & {

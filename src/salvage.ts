@@ -10,12 +10,13 @@ import { utf8Decode } from './codec/bytes.ts'
 import { createRoot, createStore } from './copy.ts'
 import type { Directory, StorageBackend } from './directory/directory.ts'
 import { IsovecError, throwIfAborted } from './errors.ts'
-import { type Kernel, loadKernel } from './kernel/index.ts'
-import { backendOf, open, type PlatformBackend } from './open.ts'
+import type { Kernel } from './kernel/index.ts'
+import { backendOf, type PlatformBackend } from './open.ts'
 import { contextOf } from './recovery.ts'
-import { decodeBatch } from './storage/batch.ts'
+import { addDocument } from './request.ts'
+import { BatchBuilder, decodeBatch } from './storage/batch.ts'
 import { type CollectionBody, collectionFormat, type SegmentState } from './storage/collection-manifest.ts'
-import { fileName, parseFileName } from './storage/file-names.ts'
+import { fileName, numbersOf } from './storage/file-names.ts'
 import { type BodyFormat, Generations } from './storage/generations.ts'
 import { readManifests } from './storage/manifest.ts'
 import { readPatches } from './storage/overlay.ts'
@@ -25,7 +26,7 @@ import { rootFormat } from './storage/root-manifest.ts'
 import { Segment, type StorageContext, sectionIds, sectionName } from './storage/segment.ts'
 import { readTombstones, Tombstones } from './storage/tombstones.ts'
 import { salvageWal } from './storage/wal.ts'
-import { checkTool } from './tools.ts'
+import { prepareTool } from './tools.ts'
 import type { FileReport } from './verify.ts'
 
 /** Ids of documents that are named in a report, of those that are known to be lost. */
@@ -45,6 +46,8 @@ type Known = {
   versions: Version[]
   /** Versions before this sequence are deleted or replaced. */
   deadBefore: number
+  /** Whether a log says that what came before was deleted, rather than a tombstone that something took its place or nothing. */
+  isDeleted: boolean
   patch: { readonly sequence: number; readonly payload: Uint8Array | undefined } | undefined
 }
 
@@ -55,15 +58,15 @@ export async function salvage(
   options: ToolOptions | undefined,
   platformBackend: PlatformBackend,
 ): Promise<SalvageReport> {
-  const { signal, onProgress } = checkTool(options)
   const from = backendOf(source, platformBackend, 'source')
   const target = backendOf(destination, platformBackend, 'destination')
-  const kernel = await loadKernel()
+  const { kernel, work, open } = await prepareTool(options, platformBackend)
+  const { signal, onProgress } = work
   const problems: FileReport[] = []
   const places = await findCollections(kernel, from, problems)
   return createStore(target, async ({ root, backend }) => {
     await createRoot(kernel, root, { nextDirectory: 1, collections: [] })
-    const database = await open(backend, { mustExist: true }, platformBackend)
+    const database = await open(backend, { mustExist: true })
     try {
       const collections: SalvagedCollection[] = []
       for (const [done, { name, number }] of places.entries()) {
@@ -175,6 +178,11 @@ class Gathering {
   readonly #sequences = new Set<number>()
   #lastSequence = 0
   readonly #sealed = new Set<number>()
+  /** Sequences of rows that could not be read at all. */
+  readonly #unreadable: { readonly first: number; readonly last: number }[] = []
+  /** Everything up to this sequence is in segments that could be read. */
+  #readableUpTo = 0
+  #refusedCount = 0
 
   constructor(context: StorageContext, prefix: string, problems: FileReport[], signal: AbortSignal | undefined) {
     this.#context = context
@@ -188,13 +196,14 @@ class Gathering {
     for (const { segments } of bodies) {
       for (const state of segments) states.set(state.file.number, [...(states.get(state.file.number) ?? []), state])
     }
-    for (const named of states.values()) await this.#takeSegment(named)
-    const firstWal = Math.min(...bodies.map((body) => body.firstWal))
-    const numbers: number[] = []
-    for (const name of await this.#context.directory.list()) {
-      const file = parseFileName(name)
-      if (file?.kind === 'wal' && file.number >= firstWal) numbers.push(file.number)
+    const readable = new Set<number>()
+    for (const [number, named] of states) if (await this.#takeSegment(named)) readable.add(number)
+    for (const { segments, lastSequence } of bodies) {
+      if (!segments.every(({ file }) => readable.has(file.number))) continue
+      this.#readableUpTo = Math.max(this.#readableUpTo, lastSequence)
     }
+    const firstWal = Math.min(...bodies.map((body) => body.firstWal))
+    const numbers = numbersOf(await this.#context.directory.list(), 'wal').filter((number) => number >= firstWal)
     for (const number of numbers.sort((a, b) => a - b)) await this.#takeLog(number)
     this.#noteMissing(bodies, numbers)
   }
@@ -214,13 +223,40 @@ class Gathering {
 
   /** Documents that are alive and whole; the ids of those that are not are added to `lost`. */
   async *documents(lost: string[]): AsyncGenerator<{ id: string; vector: Float32Array; payload?: JsonObject }> {
-    for (const [id, { versions, deadBefore, patch }] of this.#known) {
-      const { sequence } = versions[0] ?? { sequence: -1 }
-      // A document that is known by its deletion alone is none.
-      if (sequence < deadBefore) continue
+    for (const [id, known] of this.#known) {
+      const { versions, deadBefore, patch } = known
+      const sequence = versions[0]?.sequence ?? -1
+      if (sequence < deadBefore || versions.length === 0) {
+        if (this.#mayLive(known)) lost.push(id)
+        continue
+      }
       const found = await this.#read(versions, patch !== undefined && patch.sequence >= sequence ? patch : undefined)
-      if (found === undefined) lost.push(id)
-      else yield { id, ...found }
+      if (found !== undefined && this.#isTaken({ id, ...found })) yield { id, ...found }
+      else lost.push(id)
+    }
+  }
+
+  /** Whether a document, no version of which that could be read is alive, may have had one that could not be read. */
+  #mayLive({ deadBefore, isDeleted, patch }: Known): boolean {
+    // What does not live is not patched.
+    if (patch !== undefined && patch.sequence >= deadBefore) return true
+    // A document that is known by its deletion alone is none.
+    if (isDeleted || deadBefore <= this.#readableUpTo || this.#sequences.has(deadBefore)) return false
+    return this.#unreadable.some(({ first, last }) => first <= deadBefore && deadBefore <= last)
+  }
+
+  /** Whether a document keeps to the limits of now. */
+  #isTaken(document: { readonly id: string }): boolean {
+    const { dimension, metric } = this.#context
+    try {
+      addDocument(new BatchBuilder(dimension, metric === 'cosine'), document, 'document')
+      return true
+    } catch (error) {
+      const isRefusal = error instanceof IsovecError && ['INVALID_ARGUMENT', 'WRONG_DIMENSION'].includes(error.code)
+      if (!isRefusal) throw error
+      const problem = `${JSON.stringify(document.id)} is not taken any more: ${error.message}`
+      if (++this.#refusedCount <= namedMax) this.#problems.push({ file: this.#prefix, ok: false, problem })
+      return false
     }
   }
 
@@ -246,8 +282,8 @@ class Gathering {
     return undefined
   }
 
-  /** Takes a segment with everything that any generation says of it. */
-  async #takeSegment(named: readonly SegmentState[]): Promise<void> {
+  /** Takes a segment with everything that any generation says of it. Returns whether its ids could be read. */
+  async #takeSegment(named: readonly SegmentState[]): Promise<boolean> {
     const { file } = named[0]!
     const name = fileName(file.number, 'seg')
     const segment = await this.#attempt(name, () => Segment.open(this.#context, file, new Tombstones()))
@@ -258,9 +294,13 @@ class Gathering {
         await segment.loadRows()
         return true
       })) === true
-    if (!isReadable) this.unreadableRows += file.rowCount
-    else await this.#takeRows(segment)
+    if (isReadable) await this.#takeRows(segment)
+    else {
+      this.unreadableRows += file.rowCount
+      this.#unreadable.push({ first: file.firstSequence, last: file.lastSequence })
+    }
     for (const state of named) await this.#takeCompanions(state, isReadable ? segment : undefined)
+    return isReadable
   }
 
   async #takeRows(segment: Segment): Promise<void> {
@@ -295,7 +335,7 @@ class Gathering {
       const dead = await this.#attempt(fileName(tombstones.number, 'del'), () =>
         readTombstones(kernel, directory, tombstones, uuid, file.number, file.rowCount),
       )
-      if (segment !== undefined) for (const [row, at] of dead?.entries() ?? []) this.#kill(segment.idAt(row), at)
+      if (segment !== undefined) for (const [row, at] of dead?.entries() ?? []) this.#kill(segment.idAt(row), at, false)
     }
     if (patches !== undefined) {
       const overlay = await this.#attempt(fileName(patches.number, 'patch'), () =>
@@ -322,12 +362,12 @@ class Gathering {
     }
     for (const { bytes, sequence, offset } of found.records) {
       throwIfAborted(this.#signal)
-      this.#sequences.add(sequence)
       this.#lastSequence = Math.max(this.#lastSequence, sequence)
       const operations = await this.#attempt(name, async () => decodeBatch(bytes, dimension, name, offset))
+      if (operations !== undefined) this.#sequences.add(sequence)
       for (const operation of operations ?? []) {
         const { id } = operation
-        if (operation.kind === 'delete') this.#kill(id, sequence + 1)
+        if (operation.kind === 'delete') this.#kill(id, sequence + 1, true)
         else if (operation.kind === 'patch') this.#patch(id, sequence, operation.payload)
         else this.#replace(id, sequence, operation.vector, operation.payload)
       }
@@ -337,7 +377,7 @@ class Gathering {
   /** An upsert of a log: within a batch the last operation on an id counts. */
   #replace(id: string, sequence: number, vector: Uint8Array, payload: Uint8Array | undefined): void {
     const known = this.#of(id)
-    if (known.deadBefore === sequence + 1) known.deadBefore = sequence
+    if (known.deadBefore === sequence + 1) Object.assign(known, { deadBefore: sequence, isDeleted: false })
     if (known.patch?.sequence === sequence) known.patch = undefined
     const floats = new Float32Array(vector.slice().buffer)
     const version = { sequence, vector: async () => floats, payload: async () => payload }
@@ -352,9 +392,12 @@ class Gathering {
     else if (version.sequence === newest) known.versions.push(version)
   }
 
-  #kill(id: string, deadBefore: number): void {
+  #kill(id: string, deadBefore: number, isDeleted: boolean): void {
     const known = this.#of(id)
-    known.deadBefore = Math.max(known.deadBefore, deadBefore)
+    if (deadBefore < known.deadBefore) return
+    if (deadBefore > known.deadBefore) known.isDeleted = false
+    known.isDeleted ||= isDeleted
+    known.deadBefore = deadBefore
   }
 
   #patch(id: string, sequence: number, payload: Uint8Array | undefined): void {
@@ -365,7 +408,7 @@ class Gathering {
   #of(id: string): Known {
     const found = this.#known.get(id)
     if (found !== undefined) return found
-    const fresh: Known = { versions: [], deadBefore: 0, patch: undefined }
+    const fresh: Known = { versions: [], deadBefore: 0, isDeleted: false, patch: undefined }
     this.#known.set(id, fresh)
     return fresh
   }

@@ -7,7 +7,8 @@ import type {
   CollectionOptions,
   Database,
   MergeReport,
-  Progress,
+  OpenOptions,
+  RestoreOptions,
   SnapshotReport,
   ToolOptions,
 } from './api.ts'
@@ -21,48 +22,69 @@ import {
   type WritableFile,
 } from './directory/directory.ts'
 import { abortable, IsovecError, throwIfAborted } from './errors.ts'
-import { loadKernel } from './kernel/index.ts'
+import { type Kernel, loadKernel } from './kernel/index.ts'
+import type { WorkOptions } from './maintenance.ts'
 import { backendOf, open, type PlatformBackend } from './open.ts'
-import { checkCallback, checkOptions, checkSignal, invalid } from './options.ts'
+import { checkCallback, checkOptions, checkSignal, checkWhole, invalid } from './options.ts'
+import { sweepRoot } from './root.ts'
+import { collectionFormat, filesOf } from './storage/collection-manifest.ts'
+import { writeFile } from './storage/copy-file.ts'
 import { parseFileName } from './storage/file-names.ts'
-import { syncFile } from './storage/sync-file.ts'
+import { Generations } from './storage/generations.ts'
+import { rootFormat } from './storage/root-manifest.ts'
 
 type Place = string | URL | StorageBackend
-type Work = {
-  readonly signal: AbortSignal | undefined
-  readonly onProgress: ((progress: Progress) => void) | undefined
+
+/** What a tool works with. */
+export type Tool = {
+  readonly work: WorkOptions
+  readonly kernel: Kernel
+  open(place: StorageBackend, options: OpenOptions): Promise<Database>
 }
 
-/** Checks the options that all tools take. */
-export function checkTool(options: ToolOptions | undefined): Work {
-  checkOptions(options, ['signal', 'onProgress'])
+/** Checks the options that all tools take, and gets ready for them. */
+export async function prepareTool(
+  options: ToolOptions | undefined,
+  platformBackend: PlatformBackend,
+  furtherKeys: readonly string[] = [],
+): Promise<Tool> {
+  const { wasm } = checkOptions(options, ['signal', 'onProgress', 'wasm', ...furtherKeys])
   const signal = checkSignal(options?.signal)
+  const onProgress = checkCallback(options?.onProgress, 'options.onProgress')
   throwIfAborted(signal)
-  return { signal, onProgress: checkCallback(options?.onProgress, 'options.onProgress') }
+  const given = wasm === undefined ? {} : { wasm }
+  return {
+    work: { signal, onProgress },
+    kernel: await loadKernel(given),
+    open: (place, rest) => open(place, { ...rest, ...given }, platformBackend),
+  }
 }
 
 /** See `restore` in index.ts. */
 export async function restore(
   source: Place | ReadableStream<Uint8Array>,
   destination: Place,
-  options: ToolOptions | undefined,
+  options: RestoreOptions | undefined,
   platformBackend: PlatformBackend,
 ): Promise<SnapshotReport> {
-  const work = checkTool(options)
+  const whole = Number.MAX_SAFE_INTEGER
+  const maxBytes = checkWhole(options?.maxBytes, whole, 0, whole, 'options.maxBytes')
   const target = backendOf(destination, platformBackend, 'destination')
+  const from = source instanceof ReadableStream ? undefined : backendOf(source, platformBackend, 'source')
+  const tool = await prepareTool(options, platformBackend, ['maxBytes'])
   if (source instanceof ReadableStream) {
     if (source.locked) throw invalid('source', 'is a stream that somebody else reads')
     try {
-      return await restoreArchive(source, target, work, platformBackend)
+      return await restoreArchive(source, target, tool, maxBytes)
     } catch (error) {
       // Whoever sends it is not to wait for ever.
       await source.cancel(error).catch(() => {})
       throw error
     }
   }
-  const database = await open(backendOf(source, platformBackend, 'source'), { readOnly: true }, platformBackend)
+  const database = await tool.open(from!, { readOnly: true })
   try {
-    return await database.snapshot(target, optionsOf(work))
+    return await database.snapshot(target, optionsOf(tool.work))
   } finally {
     await database.close()
   }
@@ -71,17 +93,17 @@ export async function restore(
 async function restoreArchive(
   archive: ReadableStream<Uint8Array>,
   target: StorageBackend,
-  work: Work,
-  platformBackend: PlatformBackend,
+  { kernel, work, open }: Tool,
+  maxBytes: number,
 ): Promise<SnapshotReport> {
   const started = performance.now()
   return createStore(target, async ({ root, backend }) => {
-    const manifests: [name: string, bytes: Uint8Array][] = []
-    const bytes = await unpack(archive, backend, manifests, work)
+    const manifests = await unpack(archive, backend, work, maxBytes)
     if (manifests.length === 0) throw new IsovecError('CORRUPTION', 'the archive holds no database')
     // The root last: without it, what was cut short is no database.
-    for (const [name, content] of manifests) await writeFile(root, name, (file) => file.append(content))
-    const database = await open(backend, { readOnly: true }, platformBackend)
+    for (const [name, content] of manifests) await writeOnce(root, name, (file) => file.append(content))
+    const bytes = await prune(kernel, root, backend)
+    const database = await open(backend, { readOnly: true })
     try {
       const { ok, files } = await database.verify({ full: true, ...optionsOf(work) })
       const bad = files.find((file) => !file.ok)
@@ -105,13 +127,43 @@ async function restoreArchive(
 /** Bytes of manifests that are kept in memory until it is known where they belong. */
 const manifestsSizeMax = 64 * 1024 * 1024
 
-/** Writes the files of an archive, but for root manifests. Returns their bytes. */
+/** Removes what no manifest names. Returns the bytes of what stays. */
+async function prune(kernel: Kernel, root: Directory, backend: StorageBackend): Promise<number> {
+  const generations = await Generations.load(kernel, root, rootFormat)
+  if (generations !== undefined) await sweepRoot(generations, root, backend)
+  let size = await sizeOf(root)
+  for (const number of await backend.directories()) {
+    const directory = await backend.directory(number, { create: false })
+    const bodies = (await Generations.load(kernel, directory, collectionFormat))?.kept.map(({ body }) => body) ?? []
+    const named = new Set(bodies.flatMap(filesOf))
+    const firstWal = Math.min(...bodies.map((body) => body.firstWal))
+    for (const name of await directory.list()) {
+      const file = parseFileName(name)
+      if (file?.kind === 'manifest' || (file?.kind === 'wal' && file.number >= firstWal) || named.has(name)) continue
+      await directory.remove(name)
+    }
+    size += await sizeOf(directory)
+  }
+  return size
+}
+
+async function sizeOf(directory: Directory): Promise<number> {
+  let size = 0
+  for (const name of await directory.list()) {
+    const file = await directory.open(name)
+    size += file.size
+    await file.close()
+  }
+  return size
+}
+
+/** Writes the files of an archive, but for root manifests, which it gives back. */
 async function unpack(
   archive: ReadableStream<Uint8Array>,
   backend: StorageBackend,
-  manifests: [name: string, bytes: Uint8Array][],
-  { signal, onProgress }: Work,
-): Promise<number> {
+  { signal, onProgress }: WorkOptions,
+  maxBytes: number,
+): Promise<[name: string, bytes: Uint8Array][]> {
   const source = new ArchiveSource(archive, signal)
   const target = new ArchiveTarget(backend)
   let total = 0
@@ -123,8 +175,13 @@ async function unpack(
       const { header, body } = step.value
       const file = header.type === 'file' || header.type === undefined ? archivedFile(header.name) : undefined
       if (file === undefined) {
-        await body.cancel()
+        // Read to its end: the decoder takes the cancelling of a body that it has whole for that of the next one, and waits for ever.
+        await body.pipeTo(new WritableStream())
         continue
+      }
+      // The size that is declared is that of the body.
+      if (total + header.size > maxBytes) {
+        throw new IsovecError('QUOTA_EXCEEDED', `the archive holds more than ${maxBytes} bytes`, { file: header.name })
       }
       const pieces = body.getReader()
       const onPiece = (size: number): void => {
@@ -134,8 +191,7 @@ async function unpack(
       }
       await target.take(file, pieces, onPiece)
     }
-    manifests.push(...(await target.end()))
-    return total
+    return await target.end()
   } catch (error) {
     throwIfAborted(signal)
     if (error instanceof IsovecError) throw error
@@ -266,26 +322,21 @@ class ArchiveTarget {
     }
     const directory = this.#directories.get(number) ?? (await this.#backend.directory(number, { create: true }))
     this.#directories.set(number, directory)
-    try {
-      await writeFile(directory, file.name, fill)
-    } catch (error) {
-      if (!isFileExists(error)) throw error
-      throw new IsovecError('CORRUPTION', `the archive holds ${file.name} twice`, { file: file.name, cause: error })
-    }
+    await writeOnce(directory, file.name, fill)
   }
 }
 
-async function writeFile(
+/** Writes a file of an archive. @throws IsovecError `CORRUPTION` if the archive held it before */
+async function writeOnce(
   directory: Directory,
   name: string,
   fill: (file: WritableFile) => Promise<unknown>,
 ): Promise<void> {
-  const file = await directory.create(name)
   try {
-    await fill(file)
-    await syncFile(file)
-  } finally {
-    await file.close()
+    await writeFile(directory, name, fill)
+  } catch (error) {
+    if (!isFileExists(error)) throw error
+    throw new IsovecError('CORRUPTION', `the archive holds ${name} twice`, { file: name, cause: error })
   }
 }
 
@@ -297,17 +348,16 @@ export async function mergeDatabases(
   options: ToolOptions | undefined,
   platformBackend: PlatformBackend,
 ): Promise<MergeReport> {
-  const work = checkTool(options)
   const places = [backendOf(base, platformBackend, 'base'), backendOf(other, platformBackend, 'other')] as const
   const target = backendOf(destination, platformBackend, 'destination')
+  const { kernel, work, open } = await prepareTool(options, platformBackend)
   const sources: Database[] = []
   try {
-    for (const place of places) sources.push(await open(place, { readOnly: true }, platformBackend))
+    for (const place of places) sources.push(await open(place, { readOnly: true }))
     const plans = await planMerge(sources as [Database, Database])
-    const kernel = await loadKernel()
     return await createStore(target, async ({ root, backend }) => {
       await createRoot(kernel, root, { nextDirectory: 1, collections: [] })
-      return fillMerged(plans, () => open(backend, { mustExist: true }, platformBackend), work)
+      return fillMerged(plans, () => open(backend, { mustExist: true }), work)
     })
   } finally {
     for (const source of sources) await source.close()
@@ -358,7 +408,7 @@ function checkAlike(collection: string, { options: one }: Collection, { options:
 async function fillMerged(
   plans: readonly MergePlan[],
   openTarget: () => Promise<Database>,
-  work: Work,
+  work: WorkOptions,
 ): Promise<MergeReport> {
   const started = performance.now()
   const database = await openTarget()
@@ -381,7 +431,7 @@ async function mergeParts(
   database: Database,
   name: string,
   parts: readonly Collection[],
-  { signal, onProgress }: Work,
+  { signal, onProgress }: WorkOptions,
 ): Promise<{ docs: number; replaced: number }> {
   const [first, second] = parts
   const model = first!.options.model ?? second?.options.model
@@ -419,6 +469,6 @@ async function* documentsOf(collection: Collection, signal: AbortSignal | undefi
   }
 }
 
-function optionsOf({ signal, onProgress }: Work): ToolOptions {
+function optionsOf({ signal, onProgress }: WorkOptions): ToolOptions {
   return { signal, ...(onProgress === undefined ? {} : { onProgress }) }
 }

@@ -3,12 +3,12 @@
  *
  * Batches that wait while the log is synced are logged and synced together.
  */
-import { abortError, IsovecError } from './errors.ts'
+import { abortError, asIsovecError, IsovecError, withOutcome } from './errors.ts'
 import { vectorStride } from './kernel/index.ts'
 import { PendingPayloads } from './patch.ts'
 import { Pace, Slice } from './slice.ts'
 import type { CollectionState } from './state.ts'
-import type { Batch, Draft } from './storage/batch.ts'
+import { type Batch, type Draft, waitingSizeMax } from './storage/batch.ts'
 import { fileName } from './storage/file-names.ts'
 import { isFull } from './storage/reserve.ts'
 import { WalWriter, walHeaderSize } from './storage/wal.ts'
@@ -25,8 +25,6 @@ const bufferedDelayMs = 1000
 const groupSizeMax = 8 * 1024 * 1024
 /** Bytes of log that a patch is taken for before it is known what it comes to. */
 const changeSizeGuess = 4096
-/** Bytes of writes that may wait for their turn: nobody who never awaits is to fill the memory. */
-const waitingSizeMax = 256 * 1024 * 1024
 /** Sealed memtables that may wait for their flush before writers wait too. */
 const sealedCountMax = 2
 /** Vectors of a full memtable: what a search scans beside its graphs. */
@@ -59,6 +57,8 @@ type Write = {
   /** Undefined as long as it hangs on the writes before. */
   batch: Batch | undefined
   patched: number
+  /** Why it can't be done while others with it can. */
+  failure: IsovecError | undefined
   /** Bytes of log, or a guess where they aren't known yet. */
   readonly size: number
   /** Rows that it brings. Without any it only frees room, so that a full disk must not keep it from happening. */
@@ -68,9 +68,10 @@ type Write = {
   readonly resolve: (written: Written) => void
   readonly reject: (error: unknown) => void
   isSettled: boolean
+  /** Whether it will be done, or fail, whoever gives up waiting for it. */
   isUnderWay: boolean
 }
-/** A write whose batch is known. */
+/** A write that changes something. */
 type Resolved = Write & { readonly batch: Batch }
 type Task = { readonly kind: 'task'; readonly run: () => Promise<void> }
 
@@ -176,6 +177,7 @@ export class Writer {
         asked,
         batch: typeof asked === 'function' ? undefined : asked.batch,
         patched: 0,
+        failure: undefined,
         size,
         rowCount: typeof asked === 'function' ? 0 : rowCountOf(asked.operations),
         durability,
@@ -284,7 +286,11 @@ export class Writer {
       const rest = isUntouched ? group.filter((item) => item.rowCount === 0 && !item.isSettled) : []
       for (const item of group) if (!rest.includes(item)) item.reject(error)
       if (rest.length === 0) return
-      await reserve.spend(() => this.#commitGroup(rest)).catch((failure: unknown) => rejectAll(rest, failure))
+      try {
+        await reserve.spend(() => this.#commitGroup(rest))
+      } catch (failure) {
+        for (const item of rest) item.reject(failure)
+      }
     }
   }
 
@@ -307,37 +313,44 @@ export class Writer {
   }
 
   async #commitGroup(group: readonly Write[]): Promise<void> {
-    await this.#prepare(group)
-    const live = group.filter((item): item is Resolved => !item.isSettled && item.batch !== undefined)
-    if (live.length === 0) return
-    for (const item of live) item.isUnderWay = true
-    const wal = await this.#append(live)
+    const taken = await this.#prepare(group)
+    const live = taken.filter(isLive)
+    let sequence = this.#state.lastSequence
+    if (live.length > 0) {
+      const wal = await this.#append(live)
+      sequence = wal.lastSequence - live.length
+    }
     const { durability } = this.#state.options
-    const isStrict = live.some((item) => (item.durability ?? durability) === 'strict')
+    const isStrict = taken.some((item) => (item.durability ?? durability) === 'strict')
     try {
+      // What comes to nothing tells of the writes before.
       if (isStrict || this.#unsyncedSize >= bufferedSizeMax) await this.#syncWal()
-      else this.#startSyncTimer()
+      else if (live.length > 0) this.#startSyncTimer()
     } catch (error) {
       // The records are in the log, whatever it was that failed: they may come back when it's read again.
       throw withOutcome(error, 'unknown')
     }
-    await this.#apply(live, wal.lastSequence - live.length)
+    await this.#apply(taken, sequence)
     // What waits for its flush is bounded: rows that come wait for it, but not what brings none.
     if (this.#isMemtableFull() && this.#state.sealed.length < sealedCountMax) await this.#rotateFull()
   }
 
   /**
-   * Applies what is in the log, each batch within one turn. Between batches others may run: reads that were asked for since wait for
-   * the whole group.
+   * Applies what is in the log, each batch within one turn, and tells everybody in their order what became of it. Between batches others
+   * may run: reads that were asked for since wait for the whole group.
    */
-  async #apply(group: readonly Resolved[], lastSequence: number): Promise<void> {
+  async #apply(taken: readonly Write[], lastSequence: number): Promise<void> {
     const slice = new Slice()
     let sequence = lastSequence
-    for (const item of group) {
+    for (const item of taken) {
+      if (item.failure !== undefined) {
+        item.reject(item.failure)
+        continue
+      }
       if (slice.isOver) await slice.next()
-      let deleted: number
+      let deleted = 0
       try {
-        deleted = this.#state.apply(item.batch.operations, ++sequence)
+        if (isLive(item)) deleted = this.#state.apply(item.batch.operations, ++sequence)
       } catch (cause) {
         // From here on memory and log say different things.
         const failure = new IsovecError('IO', 'a batch that is in the log could not be applied', { cause })
@@ -348,8 +361,8 @@ export class Writer {
     }
   }
 
-  /** Everything that can fail before the log is touched. */
-  async #prepare(group: readonly Write[]): Promise<void> {
+  /** Everything that can fail before the log is touched. Returns the writes that nobody has given up. */
+  async #prepare(group: readonly Write[]): Promise<Write[]> {
     const state = this.#state
     if (this.#isClosed) throw new IsovecError('CLOSED', 'the database is closed', { outcome: 'none' })
     state.assertWritable()
@@ -358,34 +371,43 @@ export class Writer {
       if (rows > 0) while (state.sealed.length >= sealedCountMax) await this.#flush()
       if (group.some(hasPatches)) await state.provePatchable()
       await state.loadIds()
-      await this.#resolve(group)
-      if (rows > 0) await state.context.reserve.ensure(this.#dataSize(group))
-      state.active.reserve(rows)
-      await this.#ensureWal()
+      const taken = await this.#resolve(group)
+      const live = taken.filter(isLive)
+      if (live.length > 0) {
+        if (rows > 0) await state.context.reserve.ensure(this.#dataSize(live))
+        state.active.reserve(rows)
+        await this.#ensureWal()
+      }
+      return taken
     } catch (error) {
       state.assertWritable()
       throw withOutcome(error, 'none')
     }
   }
 
-  /** Makes batches of what was asked for. What can't be done fails alone, and what comes to nothing is done. */
-  async #resolve(group: readonly Write[]): Promise<void> {
+  /** Makes batches of what was asked for, but for what was given up by now. What can't be done fails alone. */
+  async #resolve(group: readonly Write[]): Promise<Write[]> {
     const pending = new PendingPayloads(this.#state)
+    const taken: Write[] = []
     for (const item of group) {
-      if (item.isSettled || (item.batch !== undefined && typeof item.asked === 'function')) continue
+      if (item.isSettled) continue
+      item.failure = undefined
       try {
         if (typeof item.asked === 'function') {
-          item.batch = await item.asked()
+          item.batch ??= await item.asked()
+          if (item.isSettled) continue
+          item.isUnderWay = true
         } else {
-          const { batch, patched } = await pending.resolve(item.asked)
-          item.batch = batch
-          item.patched = patched
+          // Others are made to come after it, so that it can't be left out any more.
+          item.isUnderWay = true
+          Object.assign(item, await pending.resolve(item.asked))
         }
-        if (item.batch.operations.length === 0) item.resolve({ deleted: 0, patched: 0 })
       } catch (error) {
-        item.reject(withOutcome(error, 'none'))
+        item.failure = withOutcome(error, 'none')
       }
+      taken.push(item)
     }
+    return taken
   }
 
   /** Bytes of the collection on disk once a group is written. */
@@ -567,20 +589,8 @@ function rowCountOf(operations: readonly { readonly kind: string }[]): number {
   return operations.reduce((sum, { kind }) => sum + Number(kind !== 'delete'), 0)
 }
 
-function rejectAll(group: readonly Write[], error: unknown): void {
-  for (const item of group) item.reject(error)
-}
-
-function asIsovecError(error: unknown): IsovecError {
-  if (error instanceof IsovecError) return error
-  return new IsovecError('IO', 'an I/O operation failed', { cause: error })
-}
-
-/** The same failure with what is known of the write. */
-function withOutcome(error: unknown, outcome: 'none' | 'unknown'): IsovecError {
-  const failure = asIsovecError(error)
-  const { code, message, cause, name: _, stack: __, ...fields } = failure
-  return new IsovecError(code, message, { ...fields, cause, outcome })
+function isLive(item: Write): item is Resolved {
+  return item.failure === undefined && item.batch !== undefined && item.batch.operations.length > 0
 }
 
 function hasPatches({ asked }: Write): boolean {

@@ -54,11 +54,12 @@ export interface StorageBackend {
    * Takes the writer's lock of the whole store; the root must exist. At most one holder exists at any time, whatever process,
    * copy of the package or backend object asks, and the lock falls with its process, however that ends.
    *
-   * @param options `timeout`: milliseconds to wait for another holder, 0 to try once, `Infinity` to wait for good
+   * @param options `timeout`: milliseconds to wait for another holder, 0 to try once, `Infinity` to wait for good; `steal`: take it at
+   * once from whoever holds it, where the platform can, for one who knows that the holder no longer answers
    * @throws `LOCKED` with `pid` where known, `ABORTED` with the signal's reason, `NOT_FOUND` without a root, `UNSUPPORTED` where
    * nothing on this platform can exclude a second writer
    */
-  lock(options: { timeout: number; signal?: AbortSignal | undefined }): Promise<Lock>
+  lock(options: { timeout: number; signal?: AbortSignal | undefined; steal?: boolean }): Promise<Lock>
 }
 
 /** The writer's lock, held until {@link Lock.release} or the end of the process. */
@@ -67,6 +68,11 @@ export interface Lock {
   readonly primitive: string
   /** Gives the lock back. A second call does nothing. */
   release(): Promise<void>
+  /**
+   * Takes what the lock has left in the store away, such as an empty file, for a store that is to be as it was. The lock is still held.
+   * Not there where nothing is left, or it can't be taken away while others try for the lock.
+   */
+  forget?(): Promise<void>
 }
 
 /** A flat set of files. Of a directory that was removed, `list`, `create`, `open` and `sync` fail with `NOT_FOUND`. */

@@ -143,12 +143,23 @@ class NodeBackend implements StorageBackend {
       try {
         const attempt = await tryFileLock(join(root, lockName))
         if (attempt.lock === undefined) unclaim()
-        return attempt.lock === undefined ? attempt : { lock: releasedOnce(attempt.lock, unclaim) }
+        if (attempt.lock === undefined) return attempt
+        const lock = releasedOnce(attempt.lock, unclaim)
+        // By flock(2) whoever has the file open meanwhile sees that it is another's, and opens the one that takes its place.
+        return { lock: lock.primitive === 'flock' ? { ...lock, forget: () => this.#unlink(root, lockName) } : lock }
       } catch (error) {
         unclaim()
         throw error
       }
     })
+  }
+
+  async #unlink(root: string, name: string): Promise<void> {
+    try {
+      await promised<void>((callback) => this.#fs.unlink(join(root, name), callback)).catch(unless('ENOENT'))
+    } catch (error) {
+      throw ioError('remove', name, error)
+    }
   }
 
   async #isDirectory(path: string): Promise<boolean> {

@@ -3,6 +3,8 @@ import { imageKey, seededChoice } from '../../src/directory/crash-image.ts'
 import { type MemoryBackend, memoryBackend, type StoreImage } from '../../src/directory/memory.ts'
 import type { Collection, CollectionOptions, SalvageReport } from '../../src/index.ts'
 import { openDatabase, salvage } from '../../src/index.ts'
+import { loadKernel } from '../../src/kernel/index.ts'
+import { repairFile } from '../fuzz/repair.ts'
 import { changed, flipped, ofKind, sectionsOf } from '../support/damage.ts'
 import { readContents } from '../support/recovered.ts'
 import { seed } from '../support/seed.ts'
@@ -166,6 +168,63 @@ describe('salvage', () => {
     expect(collection!.lostIds).toHaveLength(collection!.lost)
     expect([...contents.keys()].filter((id) => !found.has(id)).sort()).toEqual([...collection!.lostIds].sort())
     expect(report).toMatchObject({ ok: false, problems: [{ file: `1/${name}` }] })
+  })
+
+  test('names documents that can be read and are no longer taken, and why', async () => {
+    const { image, contents } = await built(async (docs) => {
+      await docs.upsert([
+        { id: 'a', vector: Array(16).fill(1), payload: { n: 1 } },
+        { id: 'infinite', vector: Array(16).fill(1), payload: { n: 88888 } },
+        { id: 'c', vector: Array(16).fill(1), payload: { n: 2 } },
+      ])
+    })
+    const { name, bytes } = ofKind(image, 'wal')[0]!
+    const hurt = bytes.slice()
+    const at = Buffer.from(hurt.buffer).indexOf('{"n":88888}')
+    hurt.set(new TextEncoder().encode('{"n":1e999}'), at)
+    repairFile(await loadKernel(), 'wal', hurt, 'checksums')
+    const { report, found } = await saved(changed(image, 1, name, hurt))
+    expect([...found.keys()].sort()).toEqual(['a', 'c'])
+    for (const [id, text] of found) expect(contents.get(id)).toBe(text)
+    expect(report).toMatchObject({ ok: false, collections: [{ docs: 2, lost: 1, lostIds: ['infinite'] }] })
+    expect(report.problems).toMatchObject([{ file: '1/' }])
+    expect(report.problems[0]!.problem).toMatch(/"infinite".*payload\.n/)
+  })
+
+  test('names documents of which only a dead version can be read, unless they are known to be deleted', async () => {
+    const { image } = await built(async (docs) => {
+      await docs.upsert([...documents('a', 20), ...documents('b', 3), ...documents('d', 3)])
+      await docs.flush()
+      await docs.upsert(documents('a', 5))
+      await docs.delete('b0')
+      await docs.flush()
+      await docs.delete(['b1', 'd0'])
+      await docs.patch('a6', { n: -1 })
+      await docs.upsert({ id: 'd1', vector: Array(16).fill(1) })
+      await docs.patch('x', { n: 2 })
+    })
+    const [older, newer] = ofKind(image, 'seg')
+    const { report, found } = await saved(changed(image, 1, newer!.name, undefined))
+    const [collection] = report.collections
+    // The log says that b0 was deleted, as it does of b1 and d0; of a0 to a4 it holds what was written.
+    expect(collection).toMatchObject({ lost: 0, unreadableRows: 5 })
+    expect(found.size).toBe(23)
+    expect(older!.name).not.toBe(newer!.name)
+
+    let without = changed(image, 1, newer!.name, undefined)
+    for (const { name } of ofKind(image, 'wal').slice(0, -1)) without = changed(without, 1, name, undefined)
+    const { report: told, found: left } = await saved(without)
+    // What can't be read was written when a0 to a4 died, and not when b0 did.
+    expect([...told.collections[0]!.lostIds].sort()).toEqual(['a0', 'a1', 'a2', 'a3', 'a4'])
+    expect(told.collections[0]!.lost).toBe(5)
+    expect(left.size).toBe(18)
+
+    const noOlder = changed(image, 1, older!.name, undefined)
+    let noLog = changed(noOlder, 1, newer!.name, undefined)
+    for (const { name } of ofKind(image, 'wal').slice(0, -1)) noLog = changed(noLog, 1, name, undefined)
+    const { report: last } = await saved(noLog)
+    // Known by its patch alone.
+    expect(last.collections[0]).toMatchObject({ docs: 1, lost: 1, lostIds: ['a6'] })
   })
 
   test('takes what lies behind damage in a log', async () => {

@@ -1,17 +1,19 @@
 import { execFileSync } from 'node:child_process'
 import { createReadStream } from 'node:fs'
-import { readdir } from 'node:fs/promises'
+import { readdir, readFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { Readable } from 'node:stream'
 import { packTar } from 'modern-tar'
 import { describe, expect, test } from 'vitest'
+import { imageKey } from '../../src/directory/crash-image.ts'
 import { faultyBackend } from '../../src/directory/faulty.ts'
 import { type MemoryBackend, memoryBackend, type StoreImage } from '../../src/directory/memory.ts'
-import type { Collection, CollectionOptions, StorageBackend } from '../../src/index.ts'
-import { mergeDatabases, openDatabase, restore } from '../../src/index.ts'
+import type { Collection, CollectionOptions, StorageBackend, ToolOptions } from '../../src/index.ts'
+import { mergeDatabases, openDatabase, restore, salvage } from '../../src/index.ts'
 import { changed, flipped, ofKind } from '../support/damage.ts'
 import { temporaryFolder } from '../support/folder.ts'
 import { digestOf } from '../support/history.ts'
+import { hookedBackend } from '../support/hooked-backend.ts'
 import { readContents } from '../support/recovered.ts'
 
 const options: CollectionOptions = { dimension: 3, metric: 'euclidean', index: 'manual', compaction: 'manual' }
@@ -141,6 +143,51 @@ describe('restoring', () => {
     }
   })
 
+  test('takes no more of an archive than it may, and writes nothing of a file that is larger than what is left', async () => {
+    const source = memoryBackend()
+    await built(source)
+    const archive = await archiveOf(source.image())
+    const copy = memoryBackend()
+    const { bytes } = await restore(streamOf(archive, 4096), copy)
+    expect(await restore(streamOf(archive, 4096), memoryBackend(), { maxBytes: bytes })).toMatchObject({ bytes })
+    const small = memoryBackend()
+    const short = restore(streamOf(archive, 4096), small, { maxBytes: bytes - 1 })
+    await expect(short).rejects.toMatchObject({ code: 'QUOTA_EXCEEDED' })
+    expect(isEmpty(small)).toBe(true)
+    for (const maxBytes of [-1, 1.5, Number.NaN, '7']) {
+      const refused = restore(streamOf(archive, 4096), memoryBackend(), { maxBytes: maxBytes as number })
+      await expect(refused).rejects.toMatchObject({ code: 'INVALID_ARGUMENT', field: 'options.maxBytes' })
+    }
+
+    const zeros = new Uint8Array(8 * 1024 * 1024)
+    const bomb = await packTar([{ header: { name: '1/9.seg', size: zeros.length, type: 'file' }, body: zeros }])
+    let written = 0
+    const watched = hookedBackend(memoryBackend(), async ({ kind }, run) => {
+      if (kind === 'append') written++
+      return run()
+    })
+    const zipped = streamOf(bomb, 65_536).pipeThrough(new CompressionStream('gzip') as never)
+    const exploding = restore(zipped as ReadableStream<Uint8Array>, watched, { maxBytes: 1_000_000 })
+    await expect(exploding).rejects.toMatchObject({ code: 'QUOTA_EXCEEDED' })
+    expect(written).toBe(0)
+  })
+
+  test('keeps nothing of an archive that no manifest names', async () => {
+    const source = memoryBackend()
+    const contents = await built(source)
+    const image = source.image()
+    const [segment, log] = [ofKind(image, 'seg')[0]!, ofKind(image, 'wal')[0]!]
+    let stray = image
+    for (const kind of ['seg', 'graph', 'del', 'patch']) stray = changed(stray, 1, `99.${kind}`, segment.bytes)
+    stray = { ...stray, directories: new Map(stray.directories).set(7, new Map([['1.seg', segment.bytes]])) }
+    const [whole, copy] = [memoryBackend(), memoryBackend()]
+    const { bytes } = await restore(streamOf(await archiveOf(image), 4096), whole)
+    expect(await restore(streamOf(await archiveOf(stray), 4096), copy)).toMatchObject({ bytes })
+    expect(imageKey(copy.image())).toBe(imageKey(whole.image()))
+    expect(digestOf(await contentsAt(copy))).toBe(digestOf(contents))
+    expect([...copy.image().directories.get(1)!.keys()]).toContain(log.name)
+  })
+
   test('tells streams that break off, stand still or hold too much, and lets go of them', async () => {
     const source = memoryBackend()
     await built(source)
@@ -213,6 +260,59 @@ describe('restoring', () => {
       code: 'INVALID_ARGUMENT',
       field: 'source',
     })
+  })
+})
+
+describe('the kernel that a tool is given', () => {
+  test('is the one that it works with', async () => {
+    const source = memoryBackend()
+    await built(source)
+    const tools: [string, (options: ToolOptions) => Promise<unknown>][] = [
+      ['restore', (options) => restore(source, memoryBackend(), options)],
+      [
+        'restore of an archive',
+        async (options) => restore(streamOf(await archiveOf(source.image()), 4096), memoryBackend(), options),
+      ],
+      ['merge', (options) => mergeDatabases(source, source, memoryBackend(), options)],
+      ['salvage', (options) => salvage(source, memoryBackend(), options)],
+    ]
+    const wasm = await readFile(new URL('../../build/kernel.simd.wasm', import.meta.url))
+    for (const [what, tool] of tools) {
+      await expect(tool({ wasm: new Uint8Array(8) }), what).rejects.toMatchObject({ code: 'UNSUPPORTED' })
+      await expect(tool({ wasm: 7 as never }), what).rejects.toMatchObject({
+        code: 'INVALID_ARGUMENT',
+        field: 'options.wasm',
+      })
+      await tool({ wasm: await WebAssembly.compile(wasm) })
+    }
+  })
+})
+
+describe('a folder in which a tool has failed', () => {
+  test('is empty, as it was, and takes the next attempt', async () => {
+    const source = memoryBackend()
+    const contents = await built(source)
+    const archive = await archiveOf(source.image())
+    const folder = await temporaryFolder()
+    const abort = (): ToolOptions => {
+      const controller = new AbortController()
+      return { signal: controller.signal, onProgress: () => controller.abort('no') }
+    }
+    const attempts: [string, (options: ToolOptions) => Promise<unknown>][] = [
+      ['restore', (options) => restore(source, folder, options)],
+      ['restore of an archive', (options) => restore(streamOf(archive, 4096), folder, options)],
+      ['restore of half an archive', () => restore(streamOf(archive.slice(0, archive.length >> 1), 4096), folder)],
+      ['merge', (options) => mergeDatabases(source, source, folder, options)],
+      ['salvage', (options) => salvage(source, folder, options)],
+    ]
+    for (const [what, attempt] of attempts) {
+      await expect(attempt(abort()), what).rejects.toMatchObject({ code: expect.stringMatching(/ABORTED|CORRUPTION/) })
+      expect(await readdir(folder), what).toEqual([])
+    }
+    await restore(source, folder)
+    expect(digestOf(await contentsAt(folder))).toBe(digestOf(contents))
+    await expect(restore(source, folder)).rejects.toMatchObject({ code: 'INVALID_ARGUMENT', field: 'destination' })
+    expect(await readdir(folder)).toContain('lock')
   })
 })
 
