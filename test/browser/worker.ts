@@ -1,0 +1,4 @@
+import { answerCalls } from '../support/browser-calls.ts'
+import { methods } from './methods.ts'
+
+answerCalls(methods)
