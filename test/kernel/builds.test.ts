@@ -1,25 +1,24 @@
 import { execFile } from 'node:child_process'
-import { existsSync, readFileSync } from 'node:fs'
+import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { describe, expect, it } from 'vitest'
 import { loadKernel } from '../../src/kernel/index.ts'
+import { fetchedRuntimes, fetchingTimeout } from '../runtimes/runtimes.ts'
 import { fingerprint } from './fingerprint.ts'
 import { kernelOf } from './support.ts'
 
 const run = promisify(execFile)
 const at = (path: string): string => fileURLToPath(new URL(path, import.meta.url))
 
-/** A Node with relaxed SIMD: this one, or the one that test/kernel/runtime/package.json names, installed on first use. */
+/** A Node with relaxed SIMD: this one, or the one that the tests fetch. */
 async function relaxedNode(): Promise<string> {
   if (WebAssembly.validate(readFileSync(at('../../build/kernel.relaxed.wasm')))) return process.execPath
-  const node = at('./runtime/node_modules/node/bin/node')
-  if (!existsSync(node)) await run('npm', ['ci', '--prefix', at('./runtime')], { timeout: 240_000 })
-  return node
+  return (await fetchedRuntimes()).node.command
 }
 
 describe('the two builds', () => {
-  it('give the same bytes for everything', { timeout: 300_000 }, async () => {
+  it('give the same bytes for everything', { timeout: fetchingTimeout }, async () => {
     const simd = fingerprint(await kernelOf('simd'))
     expect(fingerprint(await kernelOf('debug'))).toBe(simd)
     const { stdout } = await run(await relaxedNode(), [at('./fingerprint.ts'), 'relaxed'], { maxBuffer: 1 << 24 })
