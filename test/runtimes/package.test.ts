@@ -1,14 +1,10 @@
-import { execFile } from 'node:child_process'
-import { cp, mkdir, mkdtemp, readdir, realpath, rm, writeFile } from 'node:fs/promises'
+import { cp, mkdir, mkdtemp, realpath, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
-import { promisify } from 'node:util'
-import { build } from 'vite'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { packInto } from '../support/pack.ts'
 import { allRuntimes, fetchingTimeout, type Runtime, type RuntimeName, runIn } from './runtimes.ts'
 
-const root = fileURLToPath(new URL('../..', import.meta.url))
 let runtimes: Record<RuntimeName, Runtime>
 /** A project that depends on the package. */
 let project: string
@@ -17,30 +13,12 @@ beforeAll(async () => {
   runtimes = await allRuntimes()
   // Deno compares what it may read with where that really is.
   project = await realpath(await mkdtemp(join(tmpdir(), 'isovec-package-')))
-  await packInto(join(project, 'node_modules/isovec'))
+  await packInto(join(project, 'node_modules/isovec'), join(project, 'source'))
   await writeFile(join(project, 'package.json'), JSON.stringify({ type: 'module', dependencies: { isovec: '*' } }))
   await cp(new URL('./package-program.js', import.meta.url), join(project, 'program.js'))
 }, fetchingTimeout)
 
 afterAll(() => rm(project, { recursive: true }))
-
-/** Builds the present sources, packs them as npm publishes them, and unpacks that. */
-async function packInto(folder: string): Promise<void> {
-  const source = join(project, 'source')
-  await mkdir(source)
-  for (const name of ['package.json', 'README.md', 'LICENSE']) await cp(join(root, name), join(source, name))
-  await build({
-    root,
-    configFile: join(root, 'vite.config.ts'),
-    logLevel: 'warn',
-    build: { outDir: join(source, 'dist'), emptyOutDir: true },
-  })
-  // What `prepare` does was done here, without the declarations.
-  await promisify(execFile)('npm', ['pack', '--ignore-scripts'], { cwd: source })
-  const [packed] = (await readdir(source)).filter((name) => name.endsWith('.tgz'))
-  await mkdir(folder, { recursive: true })
-  await promisify(execFile)('tar', ['-xzf', join(source, packed!), '-C', folder, '--strip-components=1'])
-}
 
 type Use = {
   aborted: unknown

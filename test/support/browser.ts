@@ -93,7 +93,7 @@ export class TestBrowser {
     const folders = await Promise.all(['bundle', 'profile'].map((name) => mkdtemp(join(tmpdir(), `isovec-${name}-`))))
     const [bundle, userDataDir] = folders as [string, string]
     try {
-      await bundleEntries(entries, bundle)
+      if (Object.keys(entries).length > 0) await bundleEntries(entries, bundle)
       const server = await serve(bundle)
       const browser = await puppeteer.launch({
         browser: kind === 'firefox' ? 'firefox' : 'chrome',
@@ -122,6 +122,22 @@ export class TestBrowser {
     await page.goto(`${this.origin}/${entry}.html`)
     await page.waitForFunction('window.isovecTest !== undefined')
     return new TestPage(page)
+  }
+
+  /** A new tab at any address, and what its script leaves as `window.result`, a promise. */
+  async resultAt(url: string): Promise<unknown> {
+    const page = await this.#browser.newPage()
+    const problems: string[] = []
+    page.on('pageerror', (error) => problems.push(String(error)))
+    try {
+      await page.goto(url)
+      await page.waitForFunction('window.result !== undefined', { timeout: 30_000 })
+      return await page.evaluate('window.result')
+    } catch (error) {
+      throw new Error(`${url} came to nothing: ${problems.join('; ')}`, { cause: error })
+    } finally {
+      await page.close()
+    }
   }
 
   async close(): Promise<void> {
