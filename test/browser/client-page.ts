@@ -48,6 +48,21 @@ answerTest({
     return collection.options
   },
   upsert: (ids: string[]) => collection!.upsert(ids.map(documentOf)),
+  /** Stores documents of 256 KiB until there is no room; tells how many were acknowledged, and how the last one failed. */
+  async fill(prefix: string, count: number) {
+    const payload = { text: 'x'.repeat(256 * 1024) }
+    for (let stored = 0; stored < count; stored++) {
+      try {
+        await collection!.upsert({ id: `${prefix}${stored}`, vector: [stored, 1, 1], payload })
+      } catch (error) {
+        const { code, outcome } = error as { code: string; outcome: string }
+        return { stored, code, outcome }
+      }
+    }
+    return { stored: count }
+  },
+  delete: (ids: string[]) => collection!.delete(ids),
+  has: (id: string) => collection!.has(id),
   /** Whether a caller's memory is as it was. */
   async upsertTyped(id: string) {
     const vector = new Float32Array([1, 2, 3])

@@ -92,6 +92,29 @@ export function testTabs(kind: BrowserKind, storms: number): void {
       await page.close()
     })
 
+    // Firefox has no way to be told how much room there is.
+    if (kind === 'chromium') {
+      test('refuses what has no room, loses nothing, and goes on when there is some', async () => {
+        const name = freshName()
+        const page = await tab(name)
+        const { usage = 0 } = (await page.call('info')) as { usage?: number }
+        await page.limitRoom(usage + 8 * 1024 * 1024)
+        const full = (await page.call('fill', 'a', 100)) as { stored: number; code?: string; outcome?: string }
+        expect(full).toMatchObject({ code: 'QUOTA_EXCEEDED', outcome: 'none' })
+        expect(full.stored).toBeGreaterThan(4)
+        expect(await page.call('count')).toBe(full.stored)
+        expect(await page.call('delete', ['a0'])).toBe(1)
+        await page.limitRoom()
+        expect(await page.call('fill', 'b', 4)).toEqual({ stored: 4 })
+        await page.reload()
+        await page.call('open', name)
+        await page.call('collection', 'docs')
+        expect(await page.call('count')).toBe(full.stored - 1 + 4)
+        expect(await page.call('has', 'a0')).toBe(false)
+        await page.close()
+      })
+    }
+
     test('copies a database, and takes an archive that Node has made', async () => {
       const page = await tab(freshName())
       await page.call('upsert', idsOf('d', 0, 200))

@@ -8,7 +8,7 @@ import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { delimiter, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import puppeteer, { type Browser, type Page } from 'puppeteer-core'
+import puppeteer, { type Browser, type CDPSession, type Page } from 'puppeteer-core'
 import { build } from 'vite'
 import { workerPlugin } from '../../scripts/build-worker.js'
 import { type Outcome, settled, type TestWindow } from './browser-calls.ts'
@@ -151,6 +151,7 @@ export class TestBrowser {
 /** A tab whose module answers calls. */
 export class TestPage {
   readonly #page: Page
+  #session: CDPSession | undefined
 
   constructor(page: Page) {
     this.#page = page
@@ -172,6 +173,15 @@ export class TestPage {
         await this.call('terminateWorker', id)
       },
     }
+  }
+
+  /** Gives the page's origin so much room, or as much as it would have; in Chromium. */
+  async limitRoom(bytes?: number): Promise<void> {
+    // The limit holds for as long as the session that has set it.
+    this.#session ??= await this.#page.createCDPSession()
+    const { origin } = new URL(this.#page.url())
+    const quota = bytes === undefined ? {} : { quotaSize: bytes }
+    await this.#session.send('Storage.overrideQuotaForOrigin', { origin, ...quota })
   }
 
   /** Loads the page anew: whatever it was doing ends. */
