@@ -590,8 +590,9 @@ export class CollectionState {
     for (const state of states) {
       const { overlay } = this.#open.get(state.file.number)!
       const last = overlay.lastUpTo(lastSequence)
-      // Patches only come, so that with none after the last one they are the same as before.
-      if (last === (state.patches?.lastSequence ?? 0)) {
+      // Patches only come, so that with none after the last one they are the same as before. After a fall-back there may be fewer: the
+      // segment's were read from a later generation's file, which has no more of a row than its newest.
+      if (last <= (state.patches?.lastSequence ?? 0)) {
         segments.push(state)
         continue
       }

@@ -21,7 +21,7 @@ import {
 } from './idb-connection.ts'
 import { ReadFile, SequentialFile } from './open-file.ts'
 import { PartReader } from './part-reader.ts'
-import { checkDatabaseName } from './place-name.ts'
+import { checkDatabaseName, randomName } from './place-name.ts'
 import {
   acquireWebLock,
   shareWebLock,
@@ -194,7 +194,7 @@ class IndexedDbBackend implements WebBackend {
     try {
       // Whoever is the second to leave a mark is the writer: it must not be one whose lock was taken over before.
       await lock.confirm()
-      const mark = crypto.randomUUID()
+      const mark = randomName()
       await this.connection.change(['meta'], 'relaxed', async (transaction) => {
         await transaction.objectStore('meta').put(mark, 'writer')
       })

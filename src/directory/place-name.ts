@@ -1,4 +1,4 @@
-/** What a database may be called where it lies under a name instead of a path. */
+/** What a database may be called where it lies under a name instead of a path, and names that nobody else has. */
 
 import { IsovecError } from '../errors.ts'
 
@@ -29,4 +29,9 @@ function problemOf(name: unknown): string | undefined {
   if (!characters.test(name)) return 'holds other characters than letters, digits, "_", ".", "-" and spaces'
   if (name.normalize('NFC') !== name) return 'is not in normal form C'
   return undefined
+}
+
+/** A name that nobody else has. Unlike `crypto.randomUUID` it is there on pages without https too. */
+export function randomName(): string {
+  return [...crypto.getRandomValues(new Uint32Array(4))].map((word) => word.toString(36)).join('-')
 }

@@ -7,6 +7,7 @@ import { IsovecError } from '../errors.ts'
 import type { Lock, StorageBackend } from './directory.ts'
 import { isDomError } from './dom-error.ts'
 import { type LockAttempt, waitForLock } from './lock.ts'
+import { randomName } from './place-name.ts'
 
 /**
  * How long it is believed that the lock is still held, in ms. Nobody takes it from a holder who was heard of within the last 5 seconds, so
@@ -200,7 +201,7 @@ let client: Promise<string | undefined> | undefined
 
 /** What the browser calls this tab or worker in its list of locks. */
 function ownClient(): Promise<string | undefined> {
-  const name = `isovec:client:${crypto.randomUUID()}`
+  const name = `isovec:client:${randomName()}`
   client ??= navigator.locks.request(name, async () => {
     const { held } = await navigator.locks.query()
     return held?.find((lock) => lock.name === name)?.clientId

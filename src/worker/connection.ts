@@ -47,7 +47,7 @@ export class Connection {
   readonly #onNotice: (notice: Notice) => void
   readonly #pending = new Map<number, Pending>()
   #nextId = 1
-  #end: (() => IsovecError) | undefined
+  #end: ((call: CallMessage) => IsovecError) | undefined
 
   constructor(port: Port, onNotice: (notice: Notice) => void) {
     this.#port = port
@@ -68,7 +68,7 @@ export class Connection {
   call<T>(target: Target, name: string, args: readonly unknown[], options: CallOptions = {}): Promise<T> {
     const call: CallMessage = { type: 'call', id: this.#nextId++, target, name, args }
     const { signal, onProgress, transfer = [] } = options
-    if (this.#end !== undefined) return Promise.reject(this.#end())
+    if (this.#end !== undefined) return Promise.reject(this.#end(call))
     if (signal?.aborted) return Promise.reject(abortError(signal, isChanging(name) ? 'none' : undefined))
     return new Promise<T>((resolve, reject) => {
       const onAbort = (): void => {
@@ -113,7 +113,7 @@ export class Connection {
    */
   end(error?: () => IsovecError): void {
     if (this.#end !== undefined) return
-    this.#end = error ?? (() => disconnected(undefined, 'none'))
+    this.#end = error ?? ((call) => disconnected(call, 'none'))
     this.#port.close()
     for (const [id, { call }] of this.#pending) {
       this.#settle(id)!.reject(error?.() ?? disconnected(call, 'unknown'))

@@ -2,6 +2,7 @@
  * What a worker does: opens the database that it is told to, and carries out what is asked of it.
  */
 import type { DatabaseInfo, OpenOptions } from '../api.ts'
+import { randomName } from '../directory/place-name.ts'
 import { acquireWebLock } from '../directory/web-lock.ts'
 import { openLocal, type PlatformBackend } from '../open.ts'
 import type { CheckedOpen } from '../open-options.ts'
@@ -89,7 +90,7 @@ async function serve(
   answer: Answer,
   { platformBackend, isShared }: Surroundings,
 ): Promise<StartAnswer> {
-  const presence = isShared ? `isovec:worker:${crypto.randomUUID()}` : undefined
+  const presence = isShared ? `isovec:worker:${randomName()}` : undefined
   if (presence !== undefined) await acquireWebLock(presence, { timeout: 0 })
   let server: Server | undefined
   const database = await openLocal(
@@ -117,7 +118,12 @@ async function share(
     name: message.place,
     answer,
     info: withStorage,
-    open: (onEvent, steal) => openLocal(message.place, checkedOf(message, onEvent), platformBackend, steal),
+    open(onEvent, { steal, isAgain }) {
+      const checked = checkedOf(message, onEvent)
+      // What was there must be there still: nothing is begun anew under those who use it.
+      const options = isAgain ? { ...checked, mustExist: true } : checked
+      return openLocal(message.place, options, platformBackend, steal)
+    },
   })
   await tab.begin()
   try {

@@ -189,7 +189,7 @@ export function disconnected(call: CallMessage | undefined, outcome: 'none' | 'u
 }
 
 /** Calls that change nothing: whoever gives one up need not wait for what it comes to. */
-const reading = new Set(['getMany', 'has', 'count', 'search', 'searchMany', 'measureRecall', 'next', 'loop', 'verify'])
+const reading = new Set(['getMany', 'has', 'count', 'search', 'searchMany', 'measureRecall', 'next', 'verify'])
 
 /** See {@link reading}. */
 export function isReading(name: string): boolean {

@@ -25,7 +25,7 @@ import type {
   WriteTerms,
   Written,
 } from '../calls.ts'
-import { IsovecError } from '../errors.ts'
+import { IsovecError, throwIfAborted } from '../errors.ts'
 import type { CheckedSearch } from '../request.ts'
 import type { FilterNode } from '../search/filter.ts'
 import type { Wanted } from '../search/hydrate.ts'
@@ -141,6 +141,7 @@ export class RemoteDatabase implements DatabaseCalls {
 
   #collection(facts: CollectionFacts): RemoteCollection {
     const collection = new RemoteCollection(this, facts)
+    for (const ref of this.#collections) if (ref.deref() === undefined) this.#collections.delete(ref)
     this.#collections.add(new WeakRef(collection))
     return collection
   }
@@ -251,6 +252,7 @@ class RemoteCollection implements CollectionCalls {
     const target: Target = { kind: 'loop', number }
     let isOver = false
     try {
+      throwIfAborted(signal)
       for (;;) {
         const batch = await this.#database.call<AnyDocument[] | undefined>(target, 'next', [], { signal })
         isOver = batch === undefined

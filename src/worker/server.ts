@@ -53,25 +53,28 @@ export class Server {
 
   /** Tells everybody how collections are now, before what has changed them is answered. */
   async tellFacts(): Promise<void> {
-    const names = await this.database.collectionNames()
-    const options = new Map<number, ResolvedCollectionOptions>()
-    for (const number of this.#known) {
-      if (names.has(number)) options.set(number, (await this.database.collectionAt(number)).options)
+    let names: Map<number, string>
+    try {
+      names = await this.database.collectionNames()
+    } catch {
+      // The database is being closed: nobody needs to know any more, and the change itself has happened.
+      return
     }
+    const options = new Map<number, ResolvedCollectionOptions>()
+    for (const session of this.#sessions) session.gather(names, options)
     for (const session of this.#sessions) session.answer({ type: 'facts', names, options })
-  }
-
-  /** Collections that somebody has opened. */
-  readonly #known = new Set<number>()
-
-  know(number: number): void {
-    this.#known.add(number)
   }
 }
 
 type Run = {
   readonly signal: AbortSignal
   readonly onProgress: (value: unknown) => void
+}
+
+/** A whole number that nobody else begins with. */
+function randomNumber(): number {
+  const [high = 0, low = 0] = crypto.getRandomValues(new Uint32Array(2))
+  return (high & 0xfffff) * 2 ** 32 + low
 }
 
 type LoopUnderWay = {
@@ -81,7 +84,14 @@ type LoopUnderWay = {
 }
 
 /** Calls that change what is known of collections. */
-const factChanging = new Set(['createCollection', 'renameCollection', 'dropCollection', 'configure', 'buildIndex'])
+const factChanging = new Set([
+  'createCollection',
+  'renameCollection',
+  'dropCollection',
+  'configure',
+  'buildIndex',
+  'refresh',
+])
 
 /** The calls of one connection. */
 export class Session {
@@ -92,7 +102,9 @@ export class Session {
   readonly #collections = new Map<number, CollectionCalls>()
   readonly #opening = new Map<number, Promise<CollectionCalls>>()
   readonly #loops = new Map<number, LoopUnderWay>()
-  #nextLoop = 1
+  /** Loops of a leader that is gone must not be taken for those of the next one. */
+  #nextLoop = randomNumber()
+  #isOver = false
 
   constructor(server: Server, answer: Answer, info: (info: DatabaseInfo) => Promise<DatabaseInfo>) {
     this.#server = server
@@ -111,6 +123,7 @@ export class Session {
 
   /** Ends loops that nobody will go on with. */
   leaveAll(): void {
+    this.#isOver = true
     for (const controller of this.#running.values()) controller.abort()
     for (const loop of this.#loops.values()) leave(loop)
     this.#loops.clear()
@@ -140,8 +153,8 @@ export class Session {
         return this.#onLoop(call, call.target.number)
       case 'collection': {
         const { number } = call.target
-        const open = this.#collections.get(number)
-        // Not an await: that would let a later call pass this one.
+        // Not an await, and behind those that wait for the same: no call passes an earlier one.
+        const open = this.#opening.has(number) ? undefined : this.#collections.get(number)
         return open === undefined
           ? this.#open(number).then((opened) => this.#onCollection(opened, call, run))
           : this.#onCollection(open, call, run)
@@ -163,8 +176,15 @@ export class Session {
 
   #know(collection: CollectionCalls): CollectionCalls {
     this.#collections.set(collection.number, collection)
-    this.#server.know(collection.number)
     return collection
+  }
+
+  /** Adds the options of the collections that are known here, and forgets those that were dropped. */
+  gather(names: ReadonlyMap<number, string>, options: Map<number, ResolvedCollectionOptions>): void {
+    for (const [number, collection] of this.#collections) {
+      if (names.has(number)) options.set(number, collection.options)
+      else if (collection.isClosed) this.#collections.delete(number)
+    }
   }
 
   async #onDatabase({ name, args }: CallMessage, { signal, onProgress }: Run): Promise<unknown> {
@@ -218,6 +238,7 @@ export class Session {
       case 'count':
         return collection.count(args[0] as FilterNode | undefined, signal)
       case 'loop': {
+        if (this.#isOver) return Promise.reject(new IsovecError('DISCONNECTED', 'nobody is there to read'))
         const number = this.#nextLoop++
         const documents = collection.loop({ ...(args[0] as Loop), signal: undefined })
         // In this turn: the loop reads the moment of its call.

@@ -8,17 +8,28 @@
  * it that nothing which it does from then on is acknowledged (`directory/web-lock.ts`).
  */
 import type { DatabaseEvent, DatabaseInfo } from '../api.ts'
+import { randomName } from '../directory/place-name.ts'
 import { acquireWebLock, type WebLock } from '../directory/web-lock.ts'
 import { IsovecError, isIsovecError } from '../errors.ts'
 import type { LocalDatabase } from '../local-database.ts'
 import {
+  type Announcement,
+  Follower,
+  isClosed,
+  leaderLockName,
+  presenceName,
+  type Reign,
+  type Wire,
+  wireName,
+} from './follower.ts'
+import {
   type CallMessage,
   disconnected,
   encodeError,
+  isChanging,
   isRepeatable,
   protocolVersion,
   type Request,
-  type Response,
 } from './protocol.ts'
 import { type Answer, Server, type Session } from './server.ts'
 
@@ -26,24 +37,10 @@ import { type Answer, Server, type Session } from './server.ts'
 const silenceMs = 1_000
 /** Silence after which it is taken to be frozen. The proof of the lock is younger than this (`directory/web-lock.ts`). */
 const frozenMs = 5_000
+/** Times that it was asked by then, each in a turn of its own. */
+const askedCountMin = 6
 /** Time after which a call that found no leader is given up. */
 const leaderlessMs = 30_000
-
-/** What is said to all tabs. */
-type Announcement =
-  | { readonly type: 'lead'; readonly leader: string; readonly version: number }
-  | { readonly type: 'hello'; readonly from: string; readonly version: number }
-  /** Somebody who will lead reads what there is. */
-  | { readonly type: 'opening' }
-
-/** What is said between a follower and a leader. */
-type Wire =
-  | { readonly type: 'welcome'; readonly leader: string; readonly location: string }
-  | { readonly type: 'refused'; readonly leader: string; readonly version: number }
-  | { readonly type: 'request'; readonly leader: string; readonly request: Request }
-  | { readonly type: 'response'; readonly leader: string; readonly response: Response }
-  | { readonly type: 'ping'; readonly leader: string }
-  | { readonly type: 'pong'; readonly leader: string }
 
 /** What a tab needs of the place where it is. */
 export type TabOptions = {
@@ -51,16 +48,19 @@ export type TabOptions = {
   readonly name: string
   /**
    * Opens the database in this worker.
-   * @param steal whether to take its lock from whoever has it
+   * @param how `steal`: whether to take its lock from whoever has it; `isAgain`: whether it was there before
    */
-  readonly open: (onEvent: (event: DatabaseEvent) => void, steal: boolean) => Promise<LocalDatabase>
+  readonly open: (
+    onEvent: (event: DatabaseEvent) => void,
+    how: { readonly steal: boolean; readonly isAgain: boolean },
+  ) => Promise<LocalDatabase>
   /** Says something to the page. */
   readonly answer: Answer
   /** Adds what the platform knows of storage. */
   readonly info: (info: DatabaseInfo) => Promise<DatabaseInfo>
 }
 
-type Pending = { readonly call: CallMessage; isSent: boolean; readonly since: number }
+type Pending = { readonly call: CallMessage; isSent: boolean; isAborted: boolean; since: number }
 
 /** Where calls go. */
 type Goal =
@@ -71,21 +71,31 @@ type Goal =
 /** One tab's part in a shared database. */
 export class Tab {
   readonly #options: TabOptions
-  readonly #id: string = crypto.randomUUID()
+  readonly #id: string = randomName()
   readonly #control: BroadcastChannel
   readonly #wire: BroadcastChannel
   readonly #pending = new Map<number, Pending>()
   #goal: Goal = { kind: 'none' }
+  /** A leader that ends in good order, whose answers still count. */
+  #resigning: string | undefined
   /** Of a leader. */
   #server: Server | undefined
-  /** Whether answers of the database that this tab holds, or held, still count. */
-  #reign = { isOver: true }
+  /** Of this tab as a leader, each time anew. */
+  #reign: Reign = { id: '', isOver: true, isEnding: false }
+  #reignCount = 0
+  #stopping: Promise<void> | undefined
   readonly #followers = new Map<string, Follower>()
   #lock: WebLock | undefined
   #heardAt = performance.now()
+  #lookedAt = performance.now()
+  /** Times that a leader was asked whether it is there, since it was heard of. */
+  #askedCount = 0
+  #wake: () => void = () => {}
   #watch: ReturnType<typeof setInterval> | undefined
-  /** Whether this tab waits for the lock. */
-  #isRunning = false
+  /** Ends the waiting for the lock. */
+  #run: AbortController | undefined
+  #isReady = false
+  #isRefused = false
   #isEnded = false
   readonly #ending = new AbortController()
   /** Resolves with the database's location when there is somebody to carry out calls, and rejects if that can't be. */
@@ -94,7 +104,7 @@ export class Tab {
 
   constructor(options: TabOptions) {
     this.#options = options
-    this.#control = new BroadcastChannel(`isovec:${options.name}`)
+    this.#control = new BroadcastChannel(`isovec:tabs:${options.name}`)
     this.#wire = new BroadcastChannel(wireName(options.name, this.#id))
     this.ready = new Promise((resolve, reject) => {
       this.#settleReady = { resolve, reject }
@@ -131,7 +141,7 @@ export class Tab {
       )
       return
     }
-    this.#pending.set(request.id, { call: request, isSent: false, since: performance.now() })
+    this.#pending.set(request.id, { call: request, isSent: false, isAborted: false, since: performance.now() })
     this.#send(request.id)
   }
 
@@ -146,6 +156,7 @@ export class Tab {
     const pending = this.#pending.get(id)
     if (pending === undefined) return
     if (pending.isSent) {
+      pending.isAborted = true
       this.#pass({ type: 'abort', id })
       return
     }
@@ -157,10 +168,17 @@ export class Tab {
    * tells the page that no answer will come.
    */
   async end(): Promise<void> {
+    // Writes under way are waited for, whoever carries them out; where nobody does, they have a limit of their own.
+    while (this.#server === undefined && [...this.#pending.values()].some(({ call }) => isChanging(call.name))) {
+      await new Promise<void>((resolve) => {
+        this.#wake = resolve
+      })
+    }
     this.#isEnded = true
     this.#ending.abort()
     clearInterval(this.#watch)
     try {
+      await this.#stopping
       await this.#stopLeading()
     } finally {
       this.#control.close()
@@ -176,7 +194,7 @@ export class Tab {
     if (pending === undefined) return
     if (this.#goal.kind === 'none') {
       // After an attempt that has failed: another one.
-      if (!this.#isRunning && this.#lock === undefined) void this.#runForLeader(false)
+      if (this.#run === undefined && this.#lock === undefined && !this.#isRefused) void this.#runForLeader(false)
       return
     }
     pending.isSent = true
@@ -193,19 +211,40 @@ export class Tab {
   #pass(request: Request): void {
     const goal = this.#goal
     if (goal.kind === 'here') goal.session.take(request)
-    else if (goal.kind === 'leader') this.#say({ type: 'request', leader: goal.leader, request })
+    else if (goal.kind === 'leader') {
+      try {
+        this.#say({ type: 'request', leader: goal.leader, request })
+      } catch (cause) {
+        if (request.type !== 'call') throw cause
+        const message = 'a call is too large to be sent to the tab that leads'
+        this.#reject(request.id, new IsovecError('OUT_OF_MEMORY', message, { cause, outcome: 'none' }))
+      }
+    }
   }
 
   /** Hands an answer to the page, unless the call was given up. */
   readonly #receive: Answer = (response, transfer) => {
     if (response.type === 'result' || response.type === 'error') {
       if (!this.#pending.delete(response.id)) return
+      this.#wake()
     } else if (response.type === 'progress' && !this.#pending.has(response.id)) return
     this.#options.answer(response, transfer)
   }
 
   #reject(id: number, error: IsovecError): void {
-    if (this.#pending.delete(id)) this.#options.answer({ type: 'error', id, error: encodeError(error) })
+    if (!this.#pending.delete(id)) return
+    this.#wake()
+    this.#options.answer({ type: 'error', id, error: encodeError(error) })
+  }
+
+  /** A call comes back as it was sent, and waits for the next leader. */
+  #takeBack(id: number): void {
+    const pending = this.#pending.get(id)
+    if (pending === undefined) return
+    pending.isSent = false
+    pending.since = performance.now()
+    if (pending.isAborted) this.#abort(id)
+    else this.#send(id)
   }
 
   /** Calls go to somebody else from now on. Of those under way, what can't be done twice is given up. */
@@ -213,10 +252,11 @@ export class Tab {
     const isSame = goal.kind === this.#goal.kind && leaderOf(goal) === leaderOf(this.#goal)
     this.#goal = goal
     if (isSame) return
-    this.#heardAt = performance.now()
+    this.#resigning = undefined
+    this.#heard()
     this.#giveUpSent()
     if (goal.kind === 'none') return
-    for (const id of [...this.#pending.keys()]) this.#send(id)
+    for (const [id, { isSent }] of [...this.#pending]) if (!isSent) this.#send(id)
     this.#options.answer({
       type: 'event',
       event: { type: 'role', role: goal.kind === 'here' ? 'leader' : 'follower' },
@@ -226,27 +266,41 @@ export class Tab {
   #giveUpSent(): void {
     for (const [id, pending] of this.#pending) {
       if (!pending.isSent) continue
-      if (isRepeatable(pending.call)) pending.isSent = false
-      else this.#reject(id, disconnected(pending.call, 'unknown'))
+      pending.isSent = false
+      pending.since = performance.now()
+      if (!isRepeatable(pending.call)) this.#reject(id, disconnected(pending.call, 'unknown'))
+      else if (pending.isAborted) this.#abort(id)
     }
+  }
+
+  #heard(): void {
+    this.#heardAt = performance.now()
+    this.#askedCount = 0
   }
 
   // --- leading
 
   async #runForLeader(steal: boolean): Promise<void> {
-    this.#isRunning = true
+    this.#run?.abort()
+    const run = new AbortController()
+    this.#run = run
+    const end = (): void => run.abort()
+    this.#ending.signal.addEventListener('abort', end, { once: true })
     try {
-      const lock = await acquireWebLock(`isovec:${this.#options.name}:leader`, {
+      const lock = await acquireWebLock(leaderLockName(this.#options.name), {
         timeout: steal ? 0 : Number.POSITIVE_INFINITY,
-        signal: this.#ending.signal,
+        signal: run.signal,
         steal,
       })
+      if (this.#run === run) this.#run = undefined
       if (this.#isEnded || this.#lock !== undefined) await lock.release()
       else await this.#lead(lock, steal)
     } catch (error) {
-      if (!this.#isEnded) this.#fail(error)
+      // Another attempt has taken the place of this one, or the tab ends.
+      if (!run.signal.aborted) this.#fail(error)
     } finally {
-      this.#isRunning = false
+      if (this.#run === run) this.#run = undefined
+      this.#ending.signal.removeEventListener('abort', end)
     }
   }
 
@@ -255,24 +309,35 @@ export class Tab {
     this.#turnTo({ kind: 'none' })
     this.#announce({ type: 'opening' })
     try {
-      const database = await this.#options.open((event) => this.#server?.tell(event), steal)
+      const database = await this.#options.open((event) => this.#server?.tell(event), {
+        steal,
+        isAgain: this.#isReady,
+      })
       const server = new Server(database)
       this.#server = server
-      void lock.whenLost.then(() => this.#overthrown(server))
-      const reign = { isOver: false }
+      const reign: Reign = { id: `${this.#id} ${++this.#reignCount}`, isOver: false, isEnding: false }
       this.#reign = reign
+      void lock.whenLost.then(() => this.#overthrown(server))
       const receive: Answer = (response, transfer) => {
-        if (!reign.isOver) this.#receive(response, transfer)
+        if (reign.isOver) return
+        if (reign.isEnding && !this.#isEnded && isClosed(response)) this.#takeBack(response.id)
+        else this.#receive(response, transfer)
       }
       const session = server.connect(receive, (info) => this.#options.info({ ...info, role: 'leader' }))
-      this.#settleReady.resolve(database.location)
+      this.#ready(database.location)
       this.#turnTo({ kind: 'here', session })
-      this.#announce({ type: 'lead', leader: this.#id, version: protocolVersion })
+      this.#announce({ type: 'lead', leader: reign.id, version: protocolVersion })
+      await server.tellFacts()
     } catch (error) {
       this.#lock = undefined
       await lock.release()
       throw error
     }
+  }
+
+  #ready(location: string): void {
+    this.#isReady = true
+    this.#settleReady.resolve(location)
   }
 
   /** The database can't be opened: this tab's calls fail with the reason, and the next one tries again. */
@@ -287,18 +352,29 @@ export class Tab {
   }
 
   /** Ends what is under way in good order, and lets go of the database. */
-  async #stopLeading(): Promise<void> {
+  #stopLeading(): Promise<void> {
     const server = this.#server
-    if (server === undefined) return
+    if (server === undefined) return this.#stopping ?? Promise.resolve()
+    this.#stopping = this.#stop(server).finally(() => {
+      this.#stopping = undefined
+    })
+    return this.#stopping
+  }
+
+  async #stop(server: Server): Promise<void> {
+    const reign = this.#reign
     this.#server = undefined
+    reign.isEnding = true
     this.#goal = { kind: 'none' }
+    this.#announce({ type: 'resign', leader: reign.id })
     try {
       await server.database.close()
     } finally {
       for (const follower of this.#followers.values()) follower.end()
       this.#followers.clear()
-      this.#reign.isOver = true
-      this.#giveUpSent()
+      reign.isOver = true
+      // What is under way by then is that of the next leader, if there is one.
+      if (this.#goal.kind === 'none') this.#giveUpSent()
       const lock = this.#lock
       this.#lock = undefined
       await lock?.release()
@@ -311,11 +387,13 @@ export class Tab {
     // What it would still answer is of no account: calls are made again, or given up.
     this.#reign.isOver = true
     this.#turnTo({ kind: 'none' })
+    for (const follower of this.#followers.values()) follower.end()
     await this.#stopLeading().catch(() => {
       // Nothing of it reaches the disk any more; the new leader has what was acknowledged.
     })
+    if (this.#isEnded) return
     this.#sayHello()
-    if (!this.#isRunning) void this.#runForLeader(false)
+    if (this.#run === undefined) void this.#runForLeader(false)
   }
 
   #serve(from: string, version: number): void {
@@ -324,16 +402,22 @@ export class Tab {
       if (this.#lock !== undefined) this.#announce({ type: 'opening' })
       return
     }
+    if (version !== protocolVersion) {
+      const wire = new BroadcastChannel(wireName(this.#options.name, from))
+      wire.postMessage({ type: 'refused', leader: this.#reign.id, version: protocolVersion } satisfies Wire)
+      wire.close()
+      return
+    }
     const known = this.#followers.get(from)
     if (known !== undefined) {
       known.welcome()
       return
     }
     const info = (found: DatabaseInfo): Promise<DatabaseInfo> => this.#options.info({ ...found, role: 'follower' })
-    const follower = new Follower(this.#options.name, this.#id, from, server, info)
+    const follower = new Follower(this.#options.name, this.#reign, from, server, info)
     this.#followers.set(from, follower)
-    if (version === protocolVersion) follower.welcome()
-    else follower.refuse()
+    follower.welcome()
+    void server.tellFacts()
     void follower.whenGone.then(() => {
       if (this.#followers.get(from) === follower) this.#followers.delete(from)
     })
@@ -355,13 +439,22 @@ export class Tab {
         this.#serve(announcement.from, announcement.version)
         break
       case 'opening':
-        this.#heardAt = performance.now()
+        this.#heard()
+        break
+      case 'resign':
+        if (announcement.leader !== leaderOf(this.#goal)) break
+        // Answers to what was sent may still come; what is asked from now on waits for the next one.
+        this.#resigning = announcement.leader
+        this.#goal = { kind: 'none' }
+        this.#heard()
         break
       case 'lead':
         // Whoever has taken the lock from this tab is heard of by the lock itself.
-        if (this.#server !== undefined || announcement.leader === leaderOf(this.#goal)) break
+        if (this.#server !== undefined || this.#isRefused || announcement.leader === leaderOf(this.#goal)) break
         this.#turnTo({ kind: 'none' })
-        this.#heardAt = performance.now()
+        this.#giveUpSent()
+        this.#resigning = undefined
+        this.#heard()
         this.#sayHello()
     }
   }
@@ -373,120 +466,64 @@ export class Tab {
   #read(message: Wire): void {
     if (this.#server !== undefined || this.#isEnded) return
     if (message.type === 'welcome') {
-      this.#settleReady.resolve(message.location)
+      this.#ready(message.location)
       this.#turnTo({ kind: 'leader', leader: message.leader })
-    } else if (message.type === 'refused') {
+      return
+    }
+    if (message.type === 'refused') {
+      this.#isRefused = true
+      this.#run?.abort()
       const text = `another tab leads with messages of version ${message.version}, this one knows ${protocolVersion}: reload it`
       this.#fail(new IsovecError('UNSUPPORTED_VERSION', text))
-    } else if (this.#goal.kind === 'leader' && message.leader === this.#goal.leader) {
-      this.#heardAt = performance.now()
-      if (message.type === 'response') this.#receive(message.response)
+      return
     }
+    if (message.leader !== (leaderOf(this.#goal) ?? this.#resigning)) return
+    this.#heard()
+    if (message.type === 'response') this.#receive(message.response)
+    else if (message.type === 'untouched') this.#takeBack(message.id)
   }
 
   /** Asks a leader that says nothing whether it is there, and takes its place if it isn't. */
   async #look(): Promise<void> {
     const now = performance.now()
+    // This tab was not there itself: that it has heard nothing means nothing.
+    if (now - this.#lookedAt > silenceMs * 2) this.#heard()
+    this.#lookedAt = now
     for (const [id, { call, isSent, since }] of this.#pending) {
       if (!isSent && now - since > leaderlessMs) {
-        const outcome = disconnected(call, 'none').outcome
-        this.#reject(
-          id,
-          new IsovecError(
-            'TIMEOUT',
-            `no tab has answered for ${leaderlessMs / 1000} s`,
-            outcome === undefined ? {} : { outcome },
-          ),
-        )
+        const outcome = isChanging(call.name) ? { outcome: 'none' as const } : {}
+        this.#reject(id, new IsovecError('TIMEOUT', `no tab has answered for ${leaderlessMs / 1000} s`, outcome))
       }
     }
-    if (this.#lock !== undefined || this.#isEnded) return
+    if (this.#lock !== undefined || this.#isEnded || this.#isRefused) return
     const leader = leaderOf(this.#goal)
     // A leader of whom nothing is wanted needs to say nothing.
-    if (leader !== undefined && this.#pendingSent === 0) this.#heardAt = now
+    if (leader !== undefined && this.#pendingSent === 0) this.#heard()
     const silence = now - this.#heardAt
     if (silence < silenceMs) return
+    this.#askedCount++
     if (leader === undefined) this.#sayHello()
     else this.#say({ type: 'ping', leader })
-    if (silence >= frozenMs) await this.#takeOver(leader)
+    // Somebody has the lock, or this tab would.
+    if (silence >= frozenMs && this.#askedCount >= askedCountMin && this.#run !== undefined)
+      await this.#takeOver(leader)
   }
 
   /** One tab at a time, so that a leader which has just begun isn't taken for the one that was frozen. */
   async #takeOver(frozen: string | undefined): Promise<void> {
-    await navigator.locks.request(`isovec:${this.#options.name}:take-over`, { ifAvailable: true }, async (mutex) => {
-      if (mutex === null || leaderOf(this.#goal) !== frozen || this.#isEnded) return
-      if (performance.now() - this.#heardAt < frozenMs) return
-      this.#turnTo({ kind: 'none' })
-      await this.#runForLeader(true)
-    })
+    await navigator.locks.request(
+      `isovec:tabs:${this.#options.name}:take-over`,
+      { ifAvailable: true },
+      async (mutex) => {
+        if (mutex === null || leaderOf(this.#goal) !== frozen || this.#isEnded) return
+        if (performance.now() - this.#heardAt < frozenMs) return
+        this.#turnTo({ kind: 'none' })
+        await this.#runForLeader(true)
+      },
+    )
   }
 }
 
 function leaderOf(goal: Goal): string | undefined {
   return goal.kind === 'leader' ? goal.leader : undefined
-}
-
-function wireName(name: string, id: string): string {
-  return `isovec:${name}:${id}`
-}
-
-function presenceName(name: string, id: string): string {
-  return `isovec:${name}:tab:${id}`
-}
-
-/** A tab that the leader serves. */
-class Follower {
-  /** Resolves when the tab is gone or is served no longer. */
-  readonly whenGone: Promise<void>
-  readonly #leader: string
-  readonly #wire: BroadcastChannel
-  readonly #server: Server
-  readonly #session: Session
-  readonly #ending = new AbortController()
-  #isEnded = false
-
-  constructor(
-    name: string,
-    leader: string,
-    id: string,
-    server: Server,
-    info: (info: DatabaseInfo) => Promise<DatabaseInfo>,
-  ) {
-    this.#leader = leader
-    this.#server = server
-    this.#wire = new BroadcastChannel(wireName(name, id))
-    this.#wire.onmessage = ({ data }) => this.#read(data as Wire)
-    this.#session = server.connect((response) => this.#say({ type: 'response', leader, response }), info)
-    // Its lock is free when the tab is gone.
-    this.whenGone = navigator.locks
-      .request(presenceName(name, id), { mode: 'shared', signal: this.#ending.signal }, async () => {})
-      .catch(() => {})
-      .then(() => this.end())
-  }
-
-  welcome(): void {
-    this.#say({ type: 'welcome', leader: this.#leader, location: this.#server.database.location })
-  }
-
-  refuse(): void {
-    this.#say({ type: 'refused', leader: this.#leader, version: protocolVersion })
-  }
-
-  end(): void {
-    if (this.#isEnded) return
-    this.#isEnded = true
-    this.#ending.abort()
-    this.#server.disconnect(this.#session)
-    this.#wire.close()
-  }
-
-  #read(message: Wire): void {
-    if (message.leader !== this.#leader) return
-    if (message.type === 'ping') this.#say({ type: 'pong', leader: this.#leader })
-    else if (message.type === 'request') this.#session.take(message.request)
-  }
-
-  #say(message: Wire): void {
-    if (!this.#isEnded) this.#wire.postMessage(message)
-  }
 }

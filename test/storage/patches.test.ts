@@ -1,5 +1,6 @@
 import { test } from 'vitest'
 import {
+  patchAgainBeforeDamage,
   patchBeforeFlushOnFullDisk,
   patchTwiceInOneBatch,
   patchWhileFlushing,
@@ -15,4 +16,9 @@ test('documents that a patch moves while they are flushed outlive damage to wher
 test(
   'documents that a patch moves before they are flushed on a full disk outlive the process',
   patchBeforeFlushOnFullDisk,
+)
+
+test(
+  'documents that were patched before a damaged flush and the one before it outlive commits behind the damage',
+  patchAgainBeforeDamage,
 )

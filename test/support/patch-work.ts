@@ -163,3 +163,33 @@ export async function patchBeforeFlushOnFullDisk(): Promise<void> {
     assert.equal((await docs.stats()).segments, 1)
   }, hook)
 }
+
+/**
+ * A document is patched before each of two flushes, the later of which is damaged then: what was fallen back to is committed, although the
+ * patches in memory are those of the later one.
+ */
+export async function patchAgainBeforeDamage(): Promise<void> {
+  const { images, expected } = await worked(async (docs) => {
+    await docs.upsert(document('a'))
+    await docs.flush()
+    for (const [n, id] of ['x', 'y'].entries()) {
+      await docs.patch('a', { n: n + 1 })
+      await docs.upsert(document(id))
+      await docs.flush()
+    }
+  })
+  for (const image of images) {
+    const newest = ofKind(image, 'seg').at(-1)!
+    for (const { id, offset } of sectionsOf(newest.bytes)) {
+      const store = memoryBackend(changed(image, 1, newest.name, flipped(newest.bytes, offset * 8)))
+      const db = await openDatabase(store)
+      const docs = await db.openCollection('docs')
+      assert.deepEqual(await readContents(docs), expected, `section ${id}`)
+      await docs.configure({ durability: 'buffered' })
+      const committed = store.image()
+      await db.close()
+      await expectContents(memoryBackend(committed), expected, `section ${id}, ended behind a commit`)
+      await expectContents(store, expected, `section ${id}, closed behind a commit`)
+    }
+  }
+}
