@@ -57,6 +57,7 @@ export default defineConfig({
         'src/directory/part-reader.ts',
         'src/directory/named.ts',
         'src/worker/client.ts',
+        'src/worker/follower.ts',
         'src/worker/host.ts',
         'src/worker/script.ts',
         'src/worker/source.ts',

@@ -3,7 +3,7 @@
  *
  * `npm run prove -- --minutes 30 --seed 1 --resume prove.json`
  *
- * `--resume FILE` keeps what was reached and goes on from there. `--measure NAME` works on one row of the table alone, which with the seed of
+ * `--resume FILE` keeps what was reached, violations too, and goes on from there. `--measure NAME` works on one row of the table alone, which with the seed of
  * a violation repeats it. Ends with code 1 where something was not as it was said.
  */
 import { execFile } from 'node:child_process'
@@ -97,7 +97,8 @@ const known = values.resume === undefined ? undefined : await readState(values.r
 const seed = values.seed === undefined ? (known?.seed ?? 1) : wholeNumber(values.seed, 'seed')
 const run = new LongRun({ ...known, seed }, runProcessTest, values.measure)
 let reportedAt = performance.now()
-while (!run.isDone && run.violation === undefined && performance.now() < deadline) {
+const before = run.violations.length
+while (!run.isDone && run.violations.length === before && performance.now() < deadline) {
   await run.step(deadline)
   if (values.resume !== undefined) await writeState(values.resume, run.state)
   if (performance.now() - reportedAt > 60_000) {
@@ -107,7 +108,7 @@ while (!run.isDone && run.violation === undefined && performance.now() < deadlin
 }
 printTable(run.rows)
 for (const note of run.notes) console.log(note)
-if (run.violation !== undefined) {
-  console.error(run.violation)
+if (run.violations.length > 0) {
+  for (const violation of run.violations) console.error(violation)
   process.exitCode = 1
 }
