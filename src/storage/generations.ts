@@ -109,11 +109,10 @@ export class Generations<T extends object> {
       body,
       ...(this.#hasFallenBack ? { spare: this.current.generation } : {}),
     }
+    const encoded = this.#format.encode(body)
+    this.#assertReadable(encoded, generation)
     try {
-      await writeManifest(this.#kernel, this.#directory, this.#format.kind, {
-        ...manifest,
-        body: this.#format.encode(body),
-      })
+      await writeManifest(this.#kernel, this.#directory, this.#format.kind, { ...manifest, body: encoded })
     } catch (error) {
       if (isFull(error)) await this.#giveUp(generation, error)
       throw error
@@ -122,6 +121,15 @@ export class Generations<T extends object> {
     this.#kept = [manifest, ...this.#kept.slice(0, 1)]
     this.#hasFallenBack = false
     return dropped
+  }
+
+  /** What no opening would take must not take the place of what is there. */
+  #assertReadable(encoded: object, generation: number): void {
+    try {
+      this.#format.decode(JSON.parse(JSON.stringify(encoded)), fileName(generation, 'manifest'))
+    } catch (cause) {
+      throw new Error('isovec: internal assertion failed: a manifest to be committed can be read', { cause })
+    }
   }
 
   /** Removes a manifest that found no room, so that nothing names the files that are given up with it. */
