@@ -444,6 +444,8 @@ export type ToolOptions = {
   onProgress?: (progress: Progress) => void
   /** As in {@link OpenOptions}. */
   wasm?: WebAssembly.Module | BufferSource | URL
+  /** As in {@link OpenOptions}. */
+  worker?: URL | (() => Worker)
 }
 
 /** Options of `restore`. */

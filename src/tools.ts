@@ -48,7 +48,7 @@ export async function prepareTool(
   platformBackend: PlatformBackend,
   furtherKeys: readonly string[] = [],
 ): Promise<Tool> {
-  const { wasm } = checkOptions(options, ['signal', 'onProgress', 'wasm', ...furtherKeys])
+  const { wasm } = checkOptions(options, ['signal', 'onProgress', 'wasm', 'worker', ...furtherKeys])
   const signal = checkSignal(options?.signal)
   const onProgress = checkCallback(options?.onProgress, 'options.onProgress')
   throwIfAborted(signal)

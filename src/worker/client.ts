@@ -6,10 +6,10 @@ import { DatabaseHandle } from '../database.ts'
 import { checkDatabaseName } from '../directory/place-name.ts'
 import { abortable, abortError, IsovecError } from '../errors.ts'
 import type { CheckedOpen } from '../open-options.ts'
-import { checkCallback, checkOptions, checkSignal } from '../options.ts'
+import { checkCallback, checkOptions, checkSignal, invalid } from '../options.ts'
 import { Connection } from './connection.ts'
 import type { SentWasm, StartAnswer, StartMessage, ToolSource } from './host.ts'
-import { decodeError, disconnected, protocolVersion } from './protocol.ts'
+import { decodeError, protocolVersion } from './protocol.ts'
 import { RemoteDatabase } from './remote.ts'
 import { streamTo } from './stream.ts'
 
@@ -32,22 +32,26 @@ export async function openInWorker(name: string, options: CheckedOpen): Promise<
   const onFreeze = (): void => port.postMessage({ type: 'step-down' })
   const document = (globalThis as { document?: EventTarget }).document
   document?.addEventListener('freeze', onFreeze)
-  const ending = new AbortController()
   const database = new RemoteDatabase(port, {
     location,
     onEvent,
     onClose() {
       document?.removeEventListener('freeze', onFreeze)
-      ending.abort()
+      endWatch()
       stop()
     },
   })
+  const endWatch = watch(presence, () => database.disconnect())
+  return new DatabaseHandle(database)
+}
+
+/** Calls `gone` when a worker is gone, whose lock is free then. Returns what ends that. */
+function watch(presence: string | undefined, gone: () => void): () => void {
+  const ending = new AbortController()
   if (presence !== undefined) {
-    // Its lock is free when the worker is gone.
-    const gone = (): void => database.disconnect()
     navigator.locks.request(presence, { mode: 'shared', signal: ending.signal }, gone).catch(() => {})
   }
-  return new DatabaseHandle(database)
+  return () => ending.abort()
 }
 
 /** What can be sent of a kernel. */
@@ -101,6 +105,15 @@ async function startWorker(
 }
 
 async function makeWorker(given: CheckedOpen['worker']): Promise<Worker> {
+  try {
+    return await tryWorker(given)
+  } catch (cause) {
+    if (cause instanceof IsovecError) throw cause
+    throw new IsovecError('UNSUPPORTED', `no worker can be started: ${String(cause)}; see the option worker`, { cause })
+  }
+}
+
+async function tryWorker(given: CheckedOpen['worker']): Promise<Worker> {
   if (typeof given === 'function') return given()
   if (typeof Worker === 'undefined') {
     throw new IsovecError(
@@ -133,29 +146,34 @@ async function runTool<T>(
   places: readonly (string | ReadableStream<Uint8Array>)[],
   given: RestoreOptions | undefined,
 ): Promise<T> {
-  const known = ['signal', 'onProgress', 'wasm', ...(name === 'restore' ? ['maxBytes'] : [])]
-  const { signal: asked, onProgress: told, wasm, ...rest } = checkOptions(given, known)
+  const known = ['signal', 'onProgress', 'wasm', 'worker', ...(name === 'restore' ? ['maxBytes'] : [])]
+  const { signal: asked, onProgress: told, wasm, worker, ...rest } = checkOptions(given, known)
   const signal = checkSignal(asked)
   const onProgress = checkCallback(told, 'options.onProgress')
-  const transfer: Transferable[] = []
-  const args: ToolSource[] = places.map((place) => {
-    if (typeof place === 'string') return place
-    const { port1, port2 } = new MessageChannel()
-    streamTo(port1, place)
-    transfer.push(port2)
-    return { stream: port2 }
-  })
-  const { port, stop } = await startWorker({ kind: 'tool' }, undefined, signal)
+  const stream = places.find((place) => typeof place !== 'string')
+  if (stream?.locked === true) throw invalid('source', 'is a stream that somebody else reads')
   try {
+    const { port, presence, stop } = await startWorker({ kind: 'tool' }, worker, signal)
     const connection = new Connection(port, () => {})
-    return await connection.call<T>({ kind: 'database' }, name, [...args, { ...rest, wasm: plainWasm(wasm) }], {
-      signal,
-      onProgress,
-      transfer,
+    const endWatch = watch(presence, () => connection.end())
+    const transfer: Transferable[] = []
+    const args: ToolSource[] = places.map((place) => {
+      if (typeof place === 'string') return place
+      const { port1, port2 } = new MessageChannel()
+      streamTo(port1, place)
+      transfer.push(port2)
+      return { stream: port2 }
     })
+    const options = { ...rest, wasm: plainWasm(wasm) }
+    try {
+      return await connection.call<T>({ kind: 'database' }, name, [...args, options], { signal, onProgress, transfer })
+    } finally {
+      endWatch()
+      stop()
+    }
   } catch (error) {
-    throw error instanceof Error ? error : disconnected(undefined, 'none')
-  } finally {
-    stop()
+    // Whoever sends it is not to wait for ever; one that is read by now is ended by its reader.
+    if (stream?.locked === false) await stream.cancel(error).catch(() => {})
+    throw error
   }
 }

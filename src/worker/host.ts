@@ -59,8 +59,9 @@ export async function start(message: StartMessage, surroundings: Surroundings): 
   const answer: Answer = (response, transfer = []) => port.postMessage(response, transfer)
   try {
     if (message.kind === 'tool') {
+      const presence = await holdPresence(surroundings)
       listen(port, (request) => void carryOutTool(request, port, answer, surroundings))
-      say(port, { type: 'started', location: '', presence: undefined })
+      say(port, { type: 'started', location: '', presence })
       return
     }
     const { open } = message
@@ -83,15 +84,23 @@ function listen(port: Port, take: (request: Request) => void): void {
   port.start()
 }
 
+/** Holds a lock for as long as this worker is there, and tells its name. */
+async function holdPresence({ isShared }: Surroundings): Promise<string | undefined> {
+  if (!isShared) return undefined
+  const presence = `isovec:worker:${randomName()}`
+  await acquireWebLock(presence, { timeout: 0 })
+  return presence
+}
+
 /** Serves a database to one page alone. */
 async function serve(
   message: OpenMessage,
   port: Port,
   answer: Answer,
-  { platformBackend, isShared }: Surroundings,
+  surroundings: Surroundings,
 ): Promise<StartAnswer> {
-  const presence = isShared ? `isovec:worker:${randomName()}` : undefined
-  if (presence !== undefined) await acquireWebLock(presence, { timeout: 0 })
+  const { platformBackend } = surroundings
+  const presence = await holdPresence(surroundings)
   let server: Server | undefined
   const database = await openLocal(
     message.place,

@@ -16,7 +16,7 @@ export function streamTo(port: MessagePort, stream: ReadableStream<Uint8Array>):
   port.onmessage = ({ data }: { data: Pull }) => {
     if (data.type === 'cancel') {
       // Who has sent it needs no answer: nobody reads it any more.
-      reader.cancel().catch(() => {})
+      reader.cancel(new Error('nobody reads it any more')).catch(() => {})
       port.close()
       return
     }
