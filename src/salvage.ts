@@ -316,7 +316,7 @@ class Gathering {
     )
     if (areWhole !== true) this.unreadableRows += segment.rowCount
     for (let row = 0; row < segment.rowCount; row++) {
-      const id = await this.#attempt(segment.name, async () => segment.idAt(row))
+      const id = await this.#idAt(segment, row)
       if (id === undefined) continue
       this.#add(id, {
         sequence: segment.sequenceAt(row),
@@ -335,16 +335,28 @@ class Gathering {
       const dead = await this.#attempt(fileName(tombstones.number, 'del'), () =>
         readTombstones(kernel, directory, tombstones, uuid, file.number, file.rowCount),
       )
-      if (segment !== undefined) for (const [row, at] of dead?.entries() ?? []) this.#kill(segment.idAt(row), at, false)
+      if (segment !== undefined) {
+        for (const [row, at] of dead?.entries() ?? []) {
+          const id = await this.#idAt(segment, row)
+          if (id !== undefined) this.#kill(id, at, false)
+        }
+      }
     }
     if (patches !== undefined) {
       const overlay = await this.#attempt(fileName(patches.number, 'patch'), () =>
         readPatches(kernel, directory, patches, uuid, file.number, file.rowCount),
       )
       if (segment === undefined) return
-      for (const { row, sequence, payload } of overlay?.since(0) ?? [])
-        this.#patch(segment.idAt(row), sequence, payload)
+      for (const { row, sequence, payload } of overlay?.since(0) ?? []) {
+        const id = await this.#idAt(segment, row)
+        if (id !== undefined) this.#patch(id, sequence, payload)
+      }
     }
+  }
+
+  /** The id of a row, unless it is no text. */
+  #idAt(segment: Segment, row: number): Promise<string | undefined> {
+    return this.#attempt(segment.name, async () => segment.idAt(row))
   }
 
   async #takeLog(number: number): Promise<void> {
