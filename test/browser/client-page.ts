@@ -61,6 +61,14 @@ answerTest({
     }
     return { stored: count }
   },
+  /** Closes while a write and a read are under way; tells what became of them. */
+  async upsertAndClose(id: string) {
+    const told = (name: string) => [() => `${name} done`, ({ code }: { code: string }) => `${name} ${code}`] as const
+    const write = collection!.upsert(documentOf(id)).then(...told('write'))
+    const read = collection!.count().then(...told('read'))
+    await database!.close()
+    return [await write, await read]
+  },
   delete: (ids: string[]) => collection!.delete(ids),
   has: (id: string) => collection!.has(id),
   /** Whether a caller's memory is as it was. */
