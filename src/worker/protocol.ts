@@ -159,8 +159,9 @@ const repeatable = new Set([
 ])
 
 /** See {@link repeatable}. */
-export function isRepeatable({ name }: CallMessage): boolean {
-  return repeatable.has(name)
+export function isRepeatable({ name, args }: CallMessage): boolean {
+  // What is opened if it's there may be made by the first of two calls.
+  return repeatable.has(name) || (name === 'createCollection' && args[2] === 'open')
 }
 
 /** Calls that store or change something, whose failure has an outcome. */
