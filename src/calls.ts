@@ -7,32 +7,27 @@ import type {
   CollectionStats,
   CompactionResult,
   DatabaseInfo,
-  Progress,
   RecallReport,
   ResolvedCollectionOptions,
   SnapshotReport,
   VerifyReport,
 } from './api.ts'
 import type { StorageBackend } from './directory/directory.ts'
+import type { WorkOptions } from './maintenance.ts'
 import type { CheckedSearch } from './request.ts'
 import type { FilterNode } from './search/filter.ts'
 import type { Wanted } from './search/hydrate.ts'
 import type { Plan } from './search/query.ts'
 import type { PackedBatch } from './storage/batch.ts'
+import type { Written } from './writer.ts'
+
+export type { WorkOptions, Written }
 
 /** How a write is to be made. */
 export type WriteTerms = {
   /** By default as the collection is configured when the turn of the write comes. */
   readonly durability: 'strict' | 'buffered' | undefined
   readonly signal: AbortSignal | undefined
-}
-
-/** What a write came to. */
-export type Written = {
-  /** Deletes that found a document. */
-  readonly deleted: number
-  /** Patches that found a document. */
-  readonly patched: number
 }
 
 /** A document or hit as it is read, of whatever type. */
@@ -63,12 +58,6 @@ export type RecallTerms = {
   readonly signal: AbortSignal | undefined
 }
 
-/** How long work is watched. */
-export type WorkTerms = {
-  readonly signal: AbortSignal | undefined
-  readonly onProgress: ((progress: Progress) => void) | undefined
-}
-
 /** Options that may change. */
 export type Configuration = Partial<Pick<CollectionOptions, 'durability' | 'compaction' | 'index'>>
 
@@ -93,9 +82,9 @@ export interface CollectionCalls {
   measureRecall(asked: RecallTerms): Promise<RecallReport>
   flush(): Promise<void>
   sync(): Promise<void>
-  compact(terms: WorkTerms): Promise<CompactionResult>
+  compact(terms: WorkOptions): Promise<CompactionResult>
   /** @param hnsw what isn't given stays as it is */
-  buildIndex(hnsw: { M?: number; efConstruction?: number }, terms: WorkTerms): Promise<void>
+  buildIndex(hnsw: { M?: number; efConstruction?: number }, terms: WorkOptions): Promise<void>
   dropIndex(): Promise<void>
   hasIndex(): Promise<boolean>
   configure(options: Configuration): Promise<void>
@@ -105,13 +94,13 @@ export interface CollectionCalls {
 }
 
 /** Terms of {@link DatabaseCalls.snapshot}. */
-export type SnapshotTerms = WorkTerms & {
+export type SnapshotTerms = WorkOptions & {
   readonly destination: string | URL | StorageBackend
   readonly isCompact: boolean
 }
 
 /** Terms of {@link DatabaseCalls.verify}. */
-export type VerifyTerms = WorkTerms & { readonly isFull: boolean }
+export type VerifyTerms = WorkOptions & { readonly isFull: boolean }
 
 /** The calls on a database. Failures are those of `Database`. */
 export interface DatabaseCalls {

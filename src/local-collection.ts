@@ -9,7 +9,7 @@ import type {
   Configuration,
   Loop,
   RecallTerms,
-  WorkTerms,
+  WorkOptions,
   WriteTerms,
   Written,
 } from './calls.ts'
@@ -162,14 +162,14 @@ export class LocalCollection implements CollectionCalls {
     await this.#core.writer.sync()
   }
 
-  async compact(terms: WorkTerms): Promise<CompactionResult> {
+  async compact(terms: WorkOptions): Promise<CompactionResult> {
     const { writer, state, maintenance } = this.#core
     await writer.seal()
     await state.prove()
     return maintenance.compact(terms)
   }
 
-  async buildIndex(hnsw: { M?: number; efConstruction?: number }, terms: WorkTerms): Promise<void> {
+  async buildIndex(hnsw: { M?: number; efConstruction?: number }, terms: WorkOptions): Promise<void> {
     const wanted = checkHnsw(hnsw, 'options', this.options.hnsw)
     await this.flush()
     await this.#core.maintenance.buildIndex(wanted, terms)

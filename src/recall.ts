@@ -2,6 +2,7 @@
  * Recall: how much of the truth approximate search finds.
  */
 import type { RecallReport } from './api.ts'
+import type { RecallTerms } from './calls.ts'
 import type { CollectionCore } from './core.ts'
 import { throwIfAborted } from './errors.ts'
 import { answerIn, type Question } from './reading.ts'
@@ -9,19 +10,10 @@ import type { Answer } from './search/query.ts'
 import { Slice } from './slice.ts'
 import { liveCountOf, type Snapshot } from './snapshot.ts'
 
-/** What {@link measureRecall} is asked for. */
-export type RecallOptions = {
-  samples: number
-  k: number
-  ef: number | undefined
-  recall: number
-  signal: AbortSignal | undefined
-}
-
 /** Recall of approximate search for stored vectors, spread evenly over all rows. */
 export async function measureRecall(
   core: CollectionCore,
-  { samples, k, ef, recall: target, signal }: RecallOptions,
+  { samples, k, ef, recall: target, signal }: RecallTerms,
 ): Promise<RecallReport> {
   // One state for all of it: what is written meanwhile is no lost recall.
   return core.read(signal, true, async (snapshot) => {

@@ -138,8 +138,9 @@ async function share(
   try {
     const location = await tab.ready
     listen(port, (request) => {
-      if (request.type === 'step-down') void tab.stepDown().catch(() => {})
-      else tab.take(request)
+      if (request.type !== 'step-down') tab.take(request)
+      // Whoever leads next reads what there is; what became of each call is said to those who made it.
+      else tab.stepDown().catch(() => {})
     })
     return { type: 'started', location, presence: tab.presenceName }
   } catch (error) {

@@ -21,7 +21,7 @@ import type {
   RecallTerms,
   SnapshotTerms,
   VerifyTerms,
-  WorkTerms,
+  WorkOptions,
   WriteTerms,
   Written,
 } from '../calls.ts'
@@ -290,11 +290,11 @@ class RemoteCollection implements CollectionCalls {
     return this.#call('sync', [])
   }
 
-  compact(terms: WorkTerms): Promise<CompactionResult> {
+  compact(terms: WorkOptions): Promise<CompactionResult> {
     return this.#call('compact', [], terms)
   }
 
-  buildIndex(hnsw: { M?: number; efConstruction?: number }, terms: WorkTerms): Promise<void> {
+  buildIndex(hnsw: { M?: number; efConstruction?: number }, terms: WorkOptions): Promise<void> {
     return this.#call('buildIndex', [hnsw], terms)
   }
 

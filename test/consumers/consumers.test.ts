@@ -44,6 +44,7 @@ beforeAll(async () => {
   server = createServer(async (request, response) => {
     const { pathname } = new URL(request.url ?? '/', 'http://127.0.0.1')
     const file = await readFile(join(project, 'out', pathname)).catch(() => undefined)
+    if (pathname.startsWith('/strict/')) response.setHeader('content-security-policy', policy)
     response.setHeader('content-type', pathname.endsWith('.html') ? 'text/html' : 'text/javascript')
     response.statusCode = file === undefined ? 404 : 200
     response.end(file)
@@ -58,6 +59,8 @@ afterAll(async () => {
 })
 
 const found = 'a opfs leader'
+/** Neither blobs nor anything from elsewhere; WebAssembly may be compiled. */
+const policy = "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'"
 
 /** What the page of a build comes to. */
 async function resultOf(kind: string, script = 'page.js'): Promise<unknown> {
@@ -81,6 +84,13 @@ describe('a page that uses the package works when it is built by', () => {
       cwd: project,
     })
     expect(await resultOf('esbuild')).toBe(found)
+  })
+
+  test('esbuild, under a policy that forbids blob workers', async () => {
+    const strict = join(project, 'out/strict')
+    await run(bin('esbuild'), ['page.js', '--bundle', '--format=esm', '--outfile=out/strict/page.js'], { cwd: project })
+    await cp(join(project, 'node_modules/isovec/dist/worker-script.js'), join(strict, 'worker-script.js'))
+    expect(await resultOf('strict')).toBe(found)
   })
 
   test('Rollup', async () => {
